@@ -1,0 +1,11 @@
+"""Pure values and functions about mail: no I/O, nothing of ours imported.
+
+1. ``address``    - the one address type, and domains in normal form
+2. ``envelope``   - envelope, recipients with DSN parameters, message, kinds
+3. ``headers``    - header fields at byte level: scan, unfold, take out
+4. ``protection`` - methods, assurance, requirement, decision
+5. ``attempt``    - evidence and outcome of one try
+6. ``reply``      - SMTP replies with enhanced codes, text of strangers cleaned
+7. ``dsn``        - the text of delivery status notifications (RFC 3464)
+8. ``ids``        - UUIDv7
+"""
