@@ -66,6 +66,23 @@ def _normal_literal(text: str) -> str:
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
 
+def _unquoted_local(text: str) -> str:
+    """The local part without quoting, its syntax checked."""
+    if not text:
+        raise AddressError("the local part is empty")
+    if text.startswith('"'):
+        if not _QUOTED.match(text) or not text.isprintable():
+            raise AddressError("the quoted local part is malformed")
+        local = re.sub(r"\\(.)", r"\1", text[1:-1])
+        if not local:
+            raise AddressError("the local part is empty")
+        return local
+    atoms = "".join(c if c.isascii() else "x" for c in text)
+    if not _DOT_ATOM.match(atoms) or not text.isprintable():
+        raise AddressError("the local part is malformed")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A mailbox: ``local`` as its owner writes it, unquoted; ``domain`` in lower-case A-labels.
@@ -85,24 +102,9 @@ class Address:
         local, at, domain = text.rpartition("@")
         if not at:
             raise AddressError("there is no @")
-        if local.startswith('"'):
-            if not _QUOTED.match(local):
-                raise AddressError("the quoted local part is malformed")
-            local = re.sub(r"\\(.)", r"\1", local[1:-1])
-            if not local:
-                raise AddressError("the local part is empty")
-        elif local.isascii():
-            if not _DOT_ATOM.match(local):
-                raise AddressError("the local part is malformed" if local else "the local part is empty")
-        elif (
-            not _DOT_ATOM.match("".join(c if c.isascii() else "x" for c in local)) or not local.isprintable()
-        ):
-            raise AddressError("the local part is malformed")
-        if not local.isascii():
-            if not smtputf8:
-                raise AddressError("the local part is not ASCII and SMTPUTF8 was not given")
-            if not local.isprintable():
-                raise AddressError("the local part holds control characters")
+        local = _unquoted_local(local)
+        if not local.isascii() and not smtputf8:
+            raise AddressError("the local part is not ASCII and SMTPUTF8 was not given")
         try:
             octets = len(local.encode())
         except UnicodeEncodeError:

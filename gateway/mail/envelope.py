@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.mail.address import Address
 
-__all__ = ["Envelope", "Kind", "Message", "Notify", "Recipient", "ReceivedTls"]
+__all__ = ["Envelope", "Kind", "Message", "Notify", "ReceivedTls", "Recipient"]
 
 
 class Notify(StrEnum):
