@@ -1,0 +1,159 @@
+"""Settings beyond the mail path: key directories, S/MIME, OpenPGP, PDF, DKIM, portal, audit, API, console."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.config.outbound import ClientCertificate
+from gateway.config.section import Section
+from gateway.config.values import (
+    AssuranceLevel,
+    Duration,
+    Endpoint,
+    Mailbox,
+    Networks,
+    Secret,
+    Size,
+    Trust,
+)
+from gateway.mail.protection import Assurance
+
+__all__ = [
+    "Api",
+    "Audit",
+    "Console",
+    "Directories",
+    "DkimKey",
+    "Ldap",
+    "Notify",
+    "Pdf",
+    "Pgp",
+    "Portal",
+    "Smime",
+]
+
+KeyDirectory = Literal["local", "ldap", "smimea", "wkd", "openpgpkey"]
+
+
+class Ldap(Section):
+    """An LDAP server that holds recipients' certificates."""
+
+    url: str | None = None
+    """`ldaps://host[:port]`; default: no LDAP."""
+
+    base: str | None = None
+    """Where the search starts, such as `dc=clinic,dc=example`."""
+
+    bind: str | None = None
+    """Distinguished name to bind as; default: anonymous."""
+
+    password: Secret | None = None
+    """Its password."""
+
+
+class Directories(Section):
+    """Where recipients' certificates and keys are looked for."""
+
+    order: tuple[KeyDirectory, ...] = ("local", "ldap", "smimea", "wkd", "openpgpkey")
+    """Sources in the order that they are asked; leave one out to switch it off."""
+
+    ldap: Ldap = Ldap()
+    """The LDAP server for source `ldap`."""
+
+    keyserver: str | None = None
+    """URL of a verifying key server (VKS) that is asked last; default: none."""
+
+    changed_keys: Literal["hold", "accept"] = "hold"
+    """What happens when a recipient's key is another than last time: `hold` the mail for approval, or `accept` it."""
+
+
+class Smime(Section):
+    """S/MIME: certificates of recipients."""
+
+    trust: Trust = "system"
+    """Roots for recipients' certificates: `system`, or a PEM file."""
+
+    revocation: Literal["off", "soft", "hard"] = "soft"
+    """`soft`: a revoked certificate is refused, an unknown state is not; `hard`: unknown is refused too; `off`: not
+    asked."""
+
+    max_size: Size = 25_000_000
+    """Largest message that is encrypted; a larger one goes by the next method."""
+
+
+class Pgp(Section):
+    """OpenPGP."""
+
+    max_size: Size = 25_000_000
+    """Largest message that is encrypted; a larger one goes by the next method."""
+
+
+class Pdf(Section):
+    """Protected PDF."""
+
+    max_size: Size = 25_000_000
+    """Largest message that is rendered; a larger one goes by the next method."""
+
+    password: Literal["portal", "sender"] = "portal"  # noqa: S105 - the way of a password, not a password
+    """How the recipient learns the password: shown in the `portal` after sign-in, or a phrase that the `sender`
+    tells."""
+
+
+class DkimKey(Section):
+    """A key that we sign mail of a domain with."""
+
+    selector: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$")
+    """The selector under `_domainkey` in DNS."""
+
+    key: Secret
+    """The private key in PEM: `file:PATH`."""
+
+
+class Portal(Section):
+    """The web portal in which recipients read protected mail."""
+
+    listen: Endpoint = Endpoint("127.0.0.1", 8080)
+    """`"host:port"` of the portal's web server."""
+
+    url: str | None = None
+    """Public URL, such as `https://secure.clinic.example`; links in notices are made from it alone."""
+
+    tls: ClientCertificate | None = None
+    """Certificate and key of the web server; default: a proxy in front of it does TLS."""
+
+    trusted_proxies: Networks = ()
+    """Proxies whose `X-Forwarded-For` is believed."""
+
+    expires: Duration = 2592000.0
+    """How long a message can be read."""
+
+    code_assurance: AssuranceLevel = Assurance.ENCRYPTED
+    """What the session that carries a sign-in code must reach for the code to be enough alone."""
+
+
+class Notify(Section):
+    """Mail to the people who look after the gateway."""
+
+    alerts: tuple[Mailbox, ...] = ()
+    """Addresses that alerts go to. Alerts are also log events and metrics, always."""
+
+
+class Audit(Section):
+    """The tamper-evident log."""
+
+    retention: Duration = 189_302_400.0
+    """How long events are kept; the default is six years (HIPAA 164.316)."""
+
+
+class Api(Section):
+    """The REST API."""
+
+    listen: Endpoint | None = None
+    """`"host:port"` of the API's web server; default: off."""
+
+
+class Console(Section):
+    """The administrator's web face."""
+
+    listen: Endpoint | None = None
+    """`"host:port"` of the console's web server; default: off."""
