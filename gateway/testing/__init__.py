@@ -1,0 +1,1 @@
+"""Shipped fakes (first part)."""
