@@ -117,7 +117,7 @@ class Address:
         return address
 
     def __str__(self) -> str:
-        if self.local.isascii() and not _DOT_ATOM.match(self.local):
+        if not _DOT_ATOM.match("".join(c if c.isascii() else "x" for c in self.local)):
             return '"' + re.sub(r'(["\\])', r"\\\1", self.local) + '"@' + self.domain
         return f"{self.local}@{self.domain}"
 
