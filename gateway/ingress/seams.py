@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from gateway.config.model import Connector
-    from gateway.errors import Refusal
-    from gateway.mail.address import Address
-    from gateway.mail.envelope import Message
+from gateway.config.model import Connector
+from gateway.errors import Refusal
+from gateway.mail.address import Address
+from gateway.mail.envelope import Message
 
 __all__ = [
     "ControlHeaders",
@@ -103,7 +102,7 @@ class Intake(Protocol):
         ...
 
 
-class LookupFailed(Exception):  # noqa: N818 - named after what happened, like the errors of gateway.errors
+class LookupFailed(Exception):
     """A DNS question could not be answered now; asking again later may help."""
 
 

@@ -1,0 +1,85 @@
+"""The stream reader of a session: command lines with a verdict instead of an exception, and chunks of data.
+
+Commands end with CRLF and nothing else: a bare LF or CR is told apart here, so that no two servers on the way can
+read one stream of commands in two ways (RFC 5321 section 2.3.8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["ChunkReader", "Line", "LineFault"]
+
+#: Bytes that the stream holds before the transport is paused (twice this). Large chunks make data cheap.
+STREAM_LIMIT = 64 * 1024
+CHUNK = 2 * STREAM_LIMIT
+
+
+class LineFault(StrEnum):
+    """What is wrong with a command line."""
+
+    BARE_LINE_END = "bare line end"
+    NUL = "NUL"
+    TOO_LONG = "too long"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command line without its CRLF, or what is wrong with it (``data`` is then not to be looked at)."""
+
+    data: bytes
+    fault: LineFault | None = None
+
+
+class ChunkReader(asyncio.StreamReader):
+    """A stream reader that can take bytes back, and whose transport can be replaced (STARTTLS)."""
+
+    # The standard library keeps these to itself, but has kept their names since 3.4; the tests run on each version.
+    _buffer: bytearray
+    _transport: Any
+
+    @property
+    def pending(self) -> int:
+        """Bytes that have arrived and were not read."""
+        return len(self._buffer)
+
+    def rebind(self, transport: asyncio.BaseTransport) -> None:
+        """Control the flow of this transport from now on."""
+        self._transport = transport
+
+    def unread(self, data: bytes) -> None:
+        """Put ``data`` back in front of what is still to be read."""
+        if data:
+            self._buffer[:0] = data
+
+    async def read_chunk(self) -> bytes:
+        """Whatever has arrived, at least one byte; b"" at the end of the stream."""
+        return await self.read(CHUNK)
+
+    async def read_line(self, limit: int) -> Line | None:
+        """The next command line; None at the end of the stream (an unfinished line is not a command).
+
+        A line longer than ``limit`` with its CRLF is read to its end, without keeping it, and is a fault.
+        """
+        overlong = False
+        while True:
+            try:
+                raw = await self.readuntil(b"\n")
+            except asyncio.IncompleteReadError:
+                return None
+            except asyncio.LimitOverrunError as error:
+                await self.readexactly(error.consumed)
+                overlong = True
+                continue
+            break
+        if overlong or len(raw) > limit:
+            return Line(b"", LineFault.TOO_LONG)
+        line = raw[:-2]
+        if not raw.endswith(b"\r\n") or b"\r" in line:
+            return Line(b"", LineFault.BARE_LINE_END)
+        if b"\0" in line:
+            return Line(b"", LineFault.NUL)
+        return Line(line)
