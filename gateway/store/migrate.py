@@ -1,0 +1,64 @@
+"""Bringing a store's tables to the version that this code expects (Alembic).
+
+A new store is made at once. An older one is only changed when the operator says so (``gateway store migrate``), so
+that there can be a backup first. A newer one is refused: this code does not know what is in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from gateway.errors import StoreError
+
+__all__ = ["current_version", "expected_version", "require_current", "upgrade"]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def expected_version() -> str:
+    """The revision that this code works with."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def current_version(engine: Engine) -> str | None:
+    """The revision that the store is at; None for a store without tables."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: Engine) -> str:
+    """Bring the store to the expected revision, in one transaction; the revision it has then."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = _config()
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return expected_version()
+
+
+def require_current(engine: Engine) -> None:
+    """Make a new store; raise :class:`StoreError` for one that needs the operator."""
+    current, expected = current_version(engine), expected_version()
+    if current is None:
+        upgrade(engine)
+    elif current != expected:
+        known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+        if current in known:
+            raise StoreError(
+                f"the store is at version {current}, this gateway needs {expected}: "
+                "back it up, then run `gateway store migrate`"
+            )
+        raise StoreError(f"the store is at version {current}, which is newer than this gateway ({expected})")

@@ -1,0 +1,220 @@
+"""The tables, as SQLAlchemy Core sees them; migrations under ``migrations/versions`` make them.
+
+Times are seconds since the epoch (UTC, double). A recipient's key is (message, n); people see it as ``MESSAGE.N``.
+Bodies stand in a table of their own so that a state change never rewrites a body, and so that shredding a message
+is the deletion of one row.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+__all__ = [
+    "bodies",
+    "counters",
+    "events",
+    "idempotency",
+    "incarnations",
+    "messages",
+    "meta",
+    "metadata",
+    "recipients",
+    "ring_keys",
+    "signature_uses",
+    "streams",
+]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: Small facts about the store itself: wrapped loop secret, schema notes.
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+#: The middle layer of keys: wrapped by a key-encryption key, wraps data keys. A new one each quarter.
+ring_keys = Table(
+    "ring_keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("created", Double, nullable=False),
+    Column("kek", String(32), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+#: One row per process that ever wrote; a lease belongs to one of these.
+incarnations = Table(
+    "incarnations",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("boot", String(64), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("heartbeat", Double, nullable=False),
+    Column("ended", Double),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("received", Double, nullable=False),
+    Column("connector", String(255), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("sender", String(320)),  # NULL: the null sender
+    Column("size", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("observed", Boolean, nullable=False),  # taken by a connector in stage observe
+    Column("system", Boolean, nullable=False),  # mail of our own, outside policy
+    Column("parent", String(36)),  # the message that a DSN of ours is about
+    Column("envelope", Text, nullable=False),  # JSON: the rest of the envelope
+    Column("live", Integer, nullable=False),  # recipients that are not terminal
+    Index("ix_messages_received", "received"),
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("message", String(36), ForeignKey("messages.id"), primary_key=True),
+    Column("ring_key", Integer, ForeignKey("ring_keys.id"), nullable=False, index=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("inline", LargeBinary),  # sealed, up to 16 KiB of plain bytes
+    Column("blob", String(255)),  # else the name of a sealed file or object
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("message", String(36), ForeignKey("messages.id"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("address", String(320), nullable=False),
+    Column("key", String(320), nullable=False),
+    Column("domain", String(255), nullable=False),
+    Column("notify", String(64), nullable=False),
+    Column("orcpt", String(512), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("since", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("claimed_by", String(36)),
+    Column("losses", Integer, nullable=False),
+    Column("unsure_since", Double),  # start of the fallback clock
+    Column("delay_notified", Boolean, nullable=False),
+    Column("requirement", Text, nullable=False),  # JSON of Requirement
+    Column("decision", Text),  # JSON of the last decision
+    Column("method", String(16)),
+    Column("last_error", Text),
+    Column("hold_reason", Text),
+    Column("hold_until", Double),
+    Column("approvals", Text, nullable=False),  # JSON list of rule names released from hold
+    Index(
+        "ix_recipients_due",
+        "next_attempt",
+        sqlite_where=text("state IN ('queued', 'deferred')"),
+        postgresql_where=text("state IN ('queued', 'deferred')"),
+    ),
+    Index(
+        "ix_recipients_claimed_by",
+        "claimed_by",
+        sqlite_where=text("claimed_by IS NOT NULL"),
+        postgresql_where=text("claimed_by IS NOT NULL"),
+    ),
+    Index(
+        "ix_recipients_hold_until",
+        "hold_until",
+        sqlite_where=text("state = 'held'"),
+        postgresql_where=text("state = 'held'"),
+    ),
+    Index(
+        "ix_recipients_live",
+        "message",
+        "n",
+        sqlite_where=text("state IN ('queued', 'delivering', 'deferred', 'held', 'noticing', 'deposited')"),
+        postgresql_where=text("state IN ('queued', 'delivering', 'deferred', 'held', 'noticing', 'deposited')"),
+    ),
+    Index("ix_recipients_key", "key", "message"),
+    sqlite_with_rowid=False,
+)
+
+#: Hash-chained, one chain a stream; a stream belongs to one incarnation of a writer.
+events = Table(
+    "events",
+    metadata,
+    Column("stream", String(36), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("message", String(36)),
+    Column("n", Integer),
+    Column("kind", String(32), nullable=False),
+    Column("data", Text, nullable=False),  # JSON, canonical
+    Column("hash", LargeBinary, nullable=False),
+    Index(
+        "ix_events_message",
+        "message",
+        sqlite_where=text("message IS NOT NULL"),
+        postgresql_where=text("message IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+#: The head of each chain, kept in the same transactions; a new stream links the heads that nobody linked yet.
+streams = Table(
+    "streams",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("linked_by", String(36)),
+)
+
+#: Gauges are read from here, never counted: ``recipients.STATE``.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+
+#: How often one DKIM signature opened the door (replay, see the ``dkim`` factor).
+signature_uses = Table(
+    "signature_uses",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("first", Double, nullable=False, index=True),
+    Column("uses", Integer, nullable=False),
+)
+
+#: X-Gateway-Idempotency-Key within 24 hours.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("scope", LargeBinary, primary_key=True),  # digest of connector, sender and key
+    Column("content", LargeBinary, nullable=False),  # digest of recipients and message
+    Column("message", String(36), nullable=False),
+    Column("created", Double, nullable=False, index=True),
+)

@@ -1,0 +1,217 @@
+"""The store as the rooms above see it: opened once, in the right order, closed in the reverse.
+
+1. the data directory and the store's lock
+2. tables at the version that this code expects
+3. the operator's keys; the first one is made while nothing can be lost
+4. the ring keys
+5. this process's incarnation, whose id is also the name of its event stream
+6. the writer's thread and the readers
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from gateway.clock import Clock
+from gateway.config.model import Settings
+from gateway.errors import StoreCorrupt, StoreError
+from gateway.store import bootstrap, migrate
+from gateway.store.bodies import ORPHAN_AGE, BlobFiles, SealedBody, Spool, data_key_purpose, open_sealed
+from gateway.store.database import Reader, open_engine, translated
+from gateway.store.incarnation import Incarnation
+from gateway.store.keyring import KeyRing
+from gateway.store.schema import bodies, counters, messages, meta, ring_keys
+from gateway.store.sealing import KEY_SIZE
+from gateway.store.space import SpaceWatch
+from gateway.store.writer import CommitObserver, Transaction, Writer
+
+__all__ = ["COUNTED_STATES", "Store"]
+
+T = TypeVar("T")
+
+#: The states with a counter row (see ``gateway.queue.states``).
+COUNTED_STATES = ("queued", "delivering", "deferred", "held", "noticing", "deposited")
+_LOOP_SECRET = "loop-secret"  # noqa: S105  the name of a row, not a secret
+
+
+@dataclass(slots=True)
+class Store:
+    """Database, bodies, keys and the identity of this process. Make one with :meth:`open`."""
+
+    data_dir: Path
+    clock: Clock
+    writer: Writer
+    reader: Reader
+    files: BlobFiles
+    ring: KeyRing
+    incarnation: Incarnation
+    space: SpaceWatch
+    loop_secret: bytes
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        clock: Clock,
+        *,
+        on_commit: CommitObserver | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Store:
+        """Open the store of these settings. Blocks; raises :class:`StoreError`."""
+        data_dir = settings.data_dir
+        environ = os.environ if environ is None else environ
+        bootstrap.prepare_data_dir(data_dir)
+        incarnation = Incarnation.begin(data_dir / "run")
+        try:
+            with bootstrap.store_lock(data_dir):
+                engine = open_engine(settings.store.url, data_dir, writes=True)
+                migrate.require_current(engine)
+                ring, loop_secret = _open_keys(engine, settings, clock, environ, incarnation)
+        except DBAPIError as error:
+            incarnation.release()
+            raise translated(error) from error
+        except BaseException:
+            incarnation.release()
+            raise
+        writer = Writer(engine, incarnation.id, clock, on_commit)
+        writer.open()
+        files = BlobFiles(data_dir / "blobs", writer.fail)
+        files.prepare()
+        space = SpaceWatch(data_dir, settings.limits.free_space)
+        space.look()
+        reader = Reader(open_engine(settings.store.url, data_dir, writes=False))
+        return cls(data_dir, clock, writer, reader, files, ring, incarnation, space, loop_secret)
+
+    @property
+    def run_dir(self) -> Path:
+        """Where locks and flight records of running processes live."""
+        return self.data_dir / "run"
+
+    async def write(self, job: Callable[[Transaction], T]) -> T:
+        """See :meth:`Writer.run`."""
+        return await self.writer.run(job)
+
+    async def read(self, job: Callable[[Connection], T]) -> T:
+        """See :meth:`Reader.run`."""
+        return await self.reader.run(job)
+
+    def spool(self, message_id: str) -> Spool:
+        """A body in the making, under a data key of its own."""
+        return Spool(self.files, message_id, os.urandom(KEY_SIZE))
+
+    def insert_body(self, transaction: Transaction, body: SealedBody) -> None:
+        """Name a finished body in a row; its data key wrapped by the current ring key."""
+        ring_key, wrapped = self.ring.wrap(body.key, data_key_purpose(body.message))
+        transaction.connection.execute(
+            insert(bodies).values(
+                message=body.message, ring_key=ring_key, wrapped=wrapped, inline=body.inline, blob=body.blob
+            )
+        )
+
+    def delete_body(self, transaction: Transaction, message_id: str) -> None:
+        """Shred: the wrapped key goes with its row in this transaction, the file after the commit."""
+        row = transaction.connection.execute(select(bodies.c.blob).where(bodies.c.message == message_id)).first()
+        if row is None:
+            return
+        transaction.connection.execute(delete(bodies).where(bodies.c.message == message_id))
+        transaction.event("deleted", message=message_id)
+        if row.blob is not None:
+            name: str = row.blob
+            transaction.after_commit(lambda: self.files.remove(name))
+
+    async def body(self, message_id: str) -> AsyncIterator[bytes]:
+        """The accepted bytes of a message, in chunks. Raises :class:`StoreCorrupt` (see ``open_sealed``)."""
+
+        def load(connection: Connection) -> Any:
+            return connection.execute(
+                select(bodies, messages.c.size, messages.c.digest)
+                .join(messages, messages.c.id == bodies.c.message)
+                .where(bodies.c.message == message_id)
+            ).first()
+
+        row = await self.read(load)
+        if row is None:
+            raise StoreCorrupt(f"the body of {message_id} is not in the store")
+        if self.ring.missing(row.ring_key):
+            await self.read(self.ring.load)
+        key = self.ring.unwrap(row.ring_key, row.wrapped, data_key_purpose(message_id))
+        pieces = open_sealed(
+            self.files,
+            message=message_id,
+            key=key,
+            inline=row.inline,
+            blob=row.blob,
+            size=row.size,
+            digest=row.digest,
+        )
+        async for piece in pieces:
+            yield piece
+
+    async def renew_ring_key(self) -> bool:
+        """Make this quarter's ring key where it is due; whether one was made.
+
+        In a transaction of its own: a ring key may only be used once its row is durable.
+        """
+        if not self.ring.is_due(self.clock.time()):
+            return False
+        fresh = await self.write(lambda tx: self.ring.make(tx.connection, tx.now))
+        self.ring.adopt(fresh)
+        return True
+
+    async def sweep_orphans(self) -> list[str]:
+        """Remove body files that no row names and that are older than a day; their names."""
+        names = await self.read(
+            lambda connection: set(connection.scalars(select(bodies.c.blob).where(bodies.c.blob.is_not(None))))
+        )
+        return await asyncio.to_thread(self.files.sweep, names.__contains__, self.clock.time() - ORPHAN_AGE)
+
+    async def close(self) -> None:
+        """End in order: what was submitted is committed, the incarnation is marked as ended."""
+        if not self.writer.failed:
+            with suppress(StoreError):  # the lock file tells the same
+                await self.write(lambda tx: self.incarnation.end(tx.connection, tx.now))
+        await asyncio.to_thread(self.writer.close)
+        await asyncio.to_thread(self.reader.close)
+        self.incarnation.release()
+
+
+def _open_keys(
+    engine: Engine, settings: Settings, clock: Clock, environ: Mapping[str, str], incarnation: Incarnation
+) -> tuple[KeyRing, bytes]:
+    """Keys, counters, loop secret and the incarnation's row, in one transaction under the store's lock."""
+    with engine.connect() as connection, connection.begin():
+        is_new = not connection.execute(select(func.count()).select_from(ring_keys)).scalar()
+        keks = bootstrap.load_keks(settings.store.keys, settings.data_dir, environ, store_is_new=is_new)
+        ring = KeyRing(keks)
+        ring.load(connection)
+        if ring.is_due(clock.time()):
+            ring.adopt(ring.make(connection, clock.time()))
+        known = set(connection.scalars(select(counters.c.name)))
+        missing = [{"name": f"recipients.{state}", "value": 0} for state in COUNTED_STATES]
+        missing = [row for row in missing if row["name"] not in known]
+        if missing:
+            connection.execute(insert(counters), missing)
+        secret = _loop_secret(connection, ring)
+        incarnation.register(connection, clock)
+    return ring, secret
+
+
+def _loop_secret(connection: Connection, ring: KeyRing) -> bytes:
+    """The secret behind the loop mark: made once, kept across rotation (interfaces: Headers)."""
+    stored = connection.execute(select(meta.c.value).where(meta.c.key == _LOOP_SECRET)).scalar()
+    if stored is not None:
+        number, wrapped = int.from_bytes(stored[:4], "big"), stored[4:]
+        return ring.unwrap(number, wrapped, _LOOP_SECRET)
+    secret = os.urandom(KEY_SIZE)
+    number, wrapped = ring.wrap(secret, _LOOP_SECRET)
+    connection.execute(insert(meta).values(key=_LOOP_SECRET, value=number.to_bytes(4, "big") + wrapped))
+    return secret

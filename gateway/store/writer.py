@@ -1,0 +1,295 @@
+"""The writer: one thread, one connection, group commit.
+
+1. Jobs are functions from a :class:`Transaction` to a result; they run on the writer's thread in the order that they
+   came.
+2. While one batch is committed, the next gathers. A batch is one database transaction and one sync; inside it each
+   job has its own savepoint, so one that fails takes nothing of its neighbours with it.
+3. At the end of a batch the events of its jobs are hashed into this writer's stream and the counters are brought up
+   to date; then the commit; only then does anybody hear that a job succeeded.
+4. A commit that failed because of the medium is never repeated and called good (promise P8): the writer takes nothing
+   more, and says so to everyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from gateway.audit.chain import canonical, first_link, link
+from gateway.clock import Clock
+from gateway.errors import StoreError, StoreFailed
+from gateway.store.database import translated
+from gateway.store.schema import counters, events, streams
+
+__all__ = ["CommitObserver", "Transaction", "Writer"]
+
+T = TypeVar("T")
+
+#: Most jobs that share one commit; beyond it latency grows faster than the gain.
+MAX_BATCH = 128
+
+_INSERT_EVENT = insert(events)
+_ADD_TO_COUNTER = (
+    update(counters).where(counters.c.name == bindparam("counter")).values(value=counters.c.value + bindparam("delta"))
+)
+
+
+class CommitObserver(Protocol):
+    """Told about every commit, on the writer's thread."""
+
+    def __call__(self, seconds: float, jobs: int) -> None:
+        """A batch of ``jobs`` took ``seconds`` to commit."""
+        ...
+
+
+class Transaction:
+    """What a job sees: the connection, the time, and a way to leave evidence in the same transaction."""
+
+    __slots__ = ("_after", "_counts", "_events", "connection", "now")
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.now = now
+        self._events: list[tuple[str | None, int | None, str, str]] = []
+        self._counts: Counter[str] = Counter()
+        self._after: list[Callable[[], None]] = []
+
+    def event(self, kind: str, *, message: str | None = None, n: int | None = None, **data: Any) -> None:
+        """Append an event; it stands or falls with this job."""
+        self._events.append((message, n, kind, canonical(data)))
+
+    def count(self, counter: str, delta: int) -> None:
+        """Change a counter row."""
+        self._counts[counter] += delta
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run on the writer's thread once the commit stands, such as the removal of a file that no row names."""
+        self._after.append(action)
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    work: Callable[[Transaction], T]
+    done: asyncio.Future[T]
+    loop: asyncio.AbstractEventLoop
+    result: T | None = None
+    error: BaseException | None = None
+    transaction: Transaction | None = field(default=None)
+    checkpoint: bool = False
+
+
+class Writer:
+    """Runs jobs durably. :meth:`open` before the first, :meth:`close` at the end.
+
+    ``failed`` tells why the store takes nothing more, "" while it works.
+    """
+
+    def __init__(self, engine: Engine, stream: str, clock: Clock, on_commit: CommitObserver | None = None) -> None:
+        self.stream = stream
+        self.failed = ""
+        self._engine = engine
+        self._clock = clock
+        self._on_commit = on_commit
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
+        self._seq = 0
+        self._head = first_link(stream)
+
+    def open(self) -> None:
+        """Register the stream, linking the heads that no later stream has linked, and start the thread."""
+        with self._engine.connect() as connection, connection.begin():
+            loose = connection.execute(
+                select(streams.c.id, streams.c.seq, streams.c.hash).where(streams.c.linked_by.is_(None))
+            ).all()
+            connection.execute(insert(streams).values(id=self.stream, seq=0, hash=self._head))
+            connection.execute(
+                update(streams)
+                .where(streams.c.linked_by.is_(None), streams.c.id != self.stream)
+                .values(linked_by=self.stream)
+            )
+            transaction = Transaction(connection, self._clock.time())
+            transaction.event(
+                "stream_opened", links=[{"stream": row.id, "seq": row.seq, "hash": row.hash.hex()} for row in loose]
+            )
+            self._seq, self._head = self._flush(connection, [transaction])
+        self._thread.start()
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """The result of ``work``, durable when this returns.
+
+        Once submitted it runs to its end: cancelling the waiting task does not undo it. Raises what ``work`` raised
+        (its changes undone), or :class:`StoreError`.
+        """
+        self._require_working()
+        loop = asyncio.get_running_loop()
+        job: _Job[T] = _Job(work, loop.create_future(), loop)
+        self._jobs.put(job)
+        return await job.done
+
+    def _require_working(self) -> None:
+        if self.failed:
+            raise StoreFailed(self.failed)
+
+    def fail(self, reason: str) -> None:
+        """Take nothing more: a sync outside the database failed (promise P8)."""
+        self.failed = self.failed or reason
+
+    async def checkpoint(self) -> bool:
+        """Move the write-ahead log into the database and truncate it; False where a reader kept it from that.
+
+        Runs between two batches. What was deleted before it began is on the medium nowhere but in free pages that
+        ``secure_delete`` overwrote.
+        """
+        self._require_working()
+        loop = asyncio.get_running_loop()
+        job: _Job[bool] = _Job(lambda _: False, loop.create_future(), loop, checkpoint=True)
+        self._jobs.put(job)
+        return await job.done
+
+    def close(self) -> None:
+        """Finish what was submitted and stop the thread."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            first = self._jobs.get()
+            if first is None:
+                return
+            batch = [first]
+            while len(batch) < MAX_BATCH:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    stopping = True
+                    break
+                batch.append(job)
+            ordinary = [job for job in batch if not job.checkpoint]
+            if ordinary:
+                self._run_batch(ordinary)
+            for job in batch:
+                if job.checkpoint:
+                    self._run_checkpoint(job)
+
+    def _run_checkpoint(self, job: _Job[Any]) -> None:
+        try:
+            connection = self._engine.raw_connection()
+            try:
+                busy, _, _ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                job.result = not busy
+            finally:
+                connection.close()
+        except Exception as error:  # noqa: BLE001  told to whoever asked
+            job.error = translated(error)
+            if isinstance(job.error, StoreFailed):
+                self.fail(str(job.error))
+        self._tell([job])
+
+    def _run_batch(self, batch: list[_Job[Any]]) -> None:
+        started = self._clock.monotonic()
+        try:
+            self._require_working()
+            with self._engine.connect() as connection, connection.begin():
+                for job in batch:
+                    self._run_job(connection, job, alone=len(batch) == 1)
+                done = [job.transaction for job in batch if job.error is None and job.transaction is not None]
+                seq, head = self._flush(connection, done)
+        except Exception as error:  # noqa: BLE001  the whole batch failed: everyone in it hears why
+            failure = error if isinstance(error, StoreError) else translated(error)
+            if isinstance(failure, StoreFailed):
+                self.fail(str(failure))
+            for job in batch:
+                job.error = job.error or failure
+        else:
+            self._seq, self._head = seq, head
+            if self._on_commit is not None:
+                self._on_commit(self._clock.monotonic() - started, len(batch))
+        self._tell(batch)
+        for job in batch:
+            if job.error is None and job.transaction is not None:
+                for action in job.transaction._after:  # noqa: SLF001  the two classes are one concept
+                    action()
+
+    def _run_job(self, connection: Connection, job: _Job[Any], *, alone: bool) -> None:
+        transaction = Transaction(connection, self._clock.time())
+        if not alone:
+            connection.exec_driver_sql("SAVEPOINT job")
+        try:
+            job.result = job.work(transaction)
+        except DBAPIError:
+            raise  # the database may have rolled the transaction back already: nothing of this batch stands
+        except Exception as error:  # noqa: BLE001  it belongs to the caller of this job alone
+            job.error = error
+            if alone:
+                connection.rollback()
+                connection.begin()
+            else:
+                connection.exec_driver_sql("ROLLBACK TO job")
+        else:
+            job.transaction = transaction
+        if not alone:
+            connection.exec_driver_sql("RELEASE job")
+
+    def _flush(self, connection: Connection, done: list[Transaction]) -> tuple[int, bytes]:
+        """Write events and counters of the jobs that succeeded; the new end of the stream."""
+        seq, head = self._seq, self._head
+        rows: list[dict[str, Any]] = []
+        counts: Counter[str] = Counter()
+        for transaction in done:
+            counts.update(transaction._counts)  # noqa: SLF001
+            for message, n, kind, data in transaction._events:  # noqa: SLF001
+                seq += 1
+                head = link(head, self.stream, seq, transaction.now, message, n, kind, data)
+                rows.append(
+                    {
+                        "stream": self.stream,
+                        "seq": seq,
+                        "time": transaction.now,
+                        "message": message,
+                        "n": n,
+                        "kind": kind,
+                        "data": data,
+                        "hash": head,
+                    }
+                )
+        if rows:
+            connection.execute(_INSERT_EVENT, rows)
+            connection.execute(update(streams).where(streams.c.id == self.stream).values(seq=seq, hash=head))
+        changed = [{"counter": name, "delta": delta} for name, delta in sorted(counts.items()) if delta]
+        if changed:
+            connection.execute(_ADD_TO_COUNTER, changed)
+        return seq, head
+
+    @staticmethod
+    def _tell(batch: list[_Job[Any]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job[Any]]] = {}
+        for job in batch:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, jobs)
+            except RuntimeError:  # the loop is closed: its daemon is gone, what was committed stands
+                continue
+
+
+def _resolve(jobs: list[_Job[Any]]) -> None:
+    for job in jobs:
+        if job.done.done():
+            continue
+        if job.error is not None:
+            job.done.set_exception(job.error)
+        else:
+            job.done.set_result(job.result)
