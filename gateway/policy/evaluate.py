@@ -1,0 +1,147 @@
+"""From a policy and the facts to what one recipient's mail requires. Never raises; the order of rules means nothing.
+
+1. methods = (defaults + what matching ``allow`` add) cut by every matching ``require`` and by ``X-Gateway-Protect``
+2. assurance = the highest of the default and every matching ``require``; one above ``none`` also cuts ``plain``
+3. ``reject`` beats ``hold`` beats deliver; an empty set of methods is held as ``contradiction``
+
+What cannot be known counts as true for ``require`` and ``hold``; for ``reject`` it is a hold (a refusal is for good,
+and must be known); for ``allow`` it counts as false.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gateway.mail.address import Address
+from gateway.mail.protection import Assurance, Disposition, Method, Requirement, RuleMatch
+from gateway.policy.conditions import Truth
+from gateway.policy.facts import MessageFacts
+from gateway.policy.rules import Hold, Policy, Rule
+
+__all__ = ["CONTRADICTION", "PROTECT_HEADER", "evaluate", "evaluate_envelope"]
+
+CONTRADICTION = "contradiction"
+"""Why mail is held that no method may carry. Releasing it cannot pass the empty set."""
+
+PROTECT_HEADER = "X-Gateway-Protect"
+"""The header that narrows like a rule, and the name it has among the rules that matched."""
+
+_ANY = frozenset(Method)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What one rule says about one message."""
+
+    name: str
+    added: frozenset[Method] = frozenset()
+    kept: frozenset[Method] = _ANY
+    tls: Assurance = Assurance.NONE
+    hold: Hold | None = None
+    reject: str | None = None
+    effects: tuple[str, ...] = ()
+
+
+def evaluate(policy: Policy, facts: MessageFacts) -> Requirement:
+    """What this message needs on its way to this recipient."""
+    untagged = replace(facts, tags=frozenset())
+    verdicts = [_judge(rule, facts, untagged) for rule in policy.rules]
+    verdicts.append(_judge_header(facts.protect))
+    verdicts = [verdict for verdict in verdicts if verdict.effects]
+
+    methods = policy.protection.methods.union(*(verdict.added for verdict in verdicts))
+    methods = methods.intersection(_ANY, *(verdict.kept for verdict in verdicts))
+    rejects = [verdict.reject for verdict in verdicts if verdict.reject is not None]
+    holds = {v.name: v.hold for v in verdicts if v.hold is not None and v.name not in facts.approvals}
+
+    if rejects:
+        disposition, reason = Disposition.REJECT, rejects[0]
+    elif not methods:
+        disposition, reason = Disposition.HOLD, CONTRADICTION
+    elif holds:
+        disposition, reason = Disposition.HOLD, "; ".join(sorted({hold.reason for hold in holds.values()}))
+    else:
+        disposition, reason = Disposition.DELIVER, ""
+    ends = [hold.expires for hold in holds.values() if hold.expires is not None]
+    return Requirement(
+        methods=methods,
+        # Method `tls` without any assurance would be `plain` by another name.
+        tls=max([Assurance.ENCRYPTED, policy.protection.tls, *(verdict.tls for verdict in verdicts)]),
+        disposition=disposition,
+        reason=reason,
+        hold_rules=tuple(sorted(holds)),
+        hold_expires=min(ends, default=None),
+        rules=tuple(RuleMatch(verdict.name, "; ".join(verdict.effects)) for verdict in verdicts),
+        digest=policy.digest,
+        prefer=policy.protection.prefer,
+        fallback_after=policy.protection.fallback_after,
+    )
+
+
+def evaluate_envelope(policy: Policy, sender: Address | None, recipient: Address) -> str | None:
+    """Why mail from here to there is refused whatever it says, or ``None``: for the answer to RCPT.
+
+    Only a ``reject`` that is true without knowing the subject counts, so nothing is refused that would pass later.
+    """
+    facts = MessageFacts(sender=sender, recipient=recipient)
+    for rule in policy.rules:
+        if rule.reject is not None and rule.when.truth(facts) is True:
+            return _told(rule.name, rule.reject)
+    return None
+
+
+def _told(name: str, text: str) -> str:
+    """The text of a reject as the sender reads it: with the rule, so that someone can ask about it."""
+    return f"{text} (rule {name})"
+
+
+def _judge(rule: Rule, facts: MessageFacts, untagged: MessageFacts) -> _Verdict:
+    truth = _settled(rule, rule.when.truth(untagged))
+    # A tag given by header may narrow and do nothing else: it makes a `require` match, and never unmakes one.
+    narrows = truth is not False or _settled(rule, rule.when.truth(facts)) is not False
+    mark = " (cannot be known)" if truth is None else ""
+    effects: list[str] = []
+    verdict = _Verdict(rule.name)
+    if rule.allow is not None and truth is True:
+        verdict = replace(verdict, added=rule.allow)
+        effects.append(f"allow {_names(rule.allow)}")
+    if rule.require is not None and narrows:
+        kept = _ANY if rule.require.methods is None else rule.require.methods
+        if rule.require.tls > Assurance.NONE:
+            kept -= {Method.PLAIN}
+        verdict = replace(verdict, kept=kept, tls=rule.require.tls)
+        wanted = [] if rule.require.methods is None else [_names(rule.require.methods)]
+        wanted += [f"tls {rule.require.tls}"] if rule.require.tls > Assurance.NONE else []
+        effects.append(f"require {', '.join(wanted)}{mark}")
+    if rule.hold is not None and truth is not False:
+        verdict = replace(verdict, hold=rule.hold)
+        effects.append(f"hold: {rule.hold.reason}{mark}")
+    if rule.reject is not None and truth is True:
+        verdict = replace(verdict, reject=_told(rule.name, rule.reject))
+        effects.append(f"reject: {rule.reject}")
+    if rule.reject is not None and truth is None:
+        verdict = replace(verdict, hold=_both(verdict.hold, Hold(f"unknown: {rule.name}")))
+        effects.append(f"hold: unknown: {rule.name}")
+    return replace(verdict, effects=tuple(effects))
+
+
+def _judge_header(protect: frozenset[Method] | None) -> _Verdict:
+    """``X-Gateway-Protect`` as a rule. `plain` in it is ignored: it must never widen, nor make a riddle of the rest."""
+    if protect is None or protect == {Method.PLAIN}:
+        return _Verdict(PROTECT_HEADER)
+    kept = protect - {Method.PLAIN}
+    return _Verdict(PROTECT_HEADER, kept=kept, effects=(f"require {_names(kept) or 'a method that is not known'}",))
+
+
+def _settled(rule: Rule, truth: Truth) -> Truth:
+    return False if truth is None and rule.ignore_unknown else truth
+
+
+def _both(first: Hold | None, second: Hold) -> Hold:
+    if first is None:
+        return second
+    return Hold("; ".join(sorted({first.reason, second.reason})), first.expires)
+
+
+def _names(methods: frozenset[Method]) -> str:
+    return " ".join(method for method in Method if method in methods)
