@@ -112,12 +112,11 @@ class Requirement:
         """This requirement tightened by one made later: it can never come out weaker than either.
 
         Methods intersect (an empty set is held as ``contradiction``), assurance and disposition take the maximum;
-        preference, clocks and digest come from the newer one.
+        preference, clocks and digest come from the newer one. ``plain`` stays only where both allow it: a ``require``
+        with an assurance has cut it already, and the default assurance speaks of method ``tls`` alone.
         """
         methods = self.methods & newer.methods
         tls = max(self.tls, newer.tls)
-        if tls > Assurance.NONE:
-            methods -= {Method.PLAIN}
         stricter = self if self.disposition > newer.disposition else newer
         disposition, reason = stricter.disposition, stricter.reason
         hold_rules = tuple(sorted({*self.hold_rules, *newer.hold_rules}))
