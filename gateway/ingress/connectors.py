@@ -199,8 +199,8 @@ def judge(found: Sequence[Candidate], facts: MessageFacts) -> Verdict:
 
 
 def _may_observe(connector: Connector, factors: _Factors) -> bool:
-    open_to_all = connector.is_cloud or not connector.accept.networks
-    return not open_to_all or bool(factors.held & _locks(connector))
+    own_network = bool(connector.accept.networks) and not connector.is_cloud
+    return own_network or bool(factors.held & _locks(connector))
 
 
 def _locks(connector: Connector) -> frozenset[str]:
@@ -251,6 +251,10 @@ def _factors(candidate: Candidate, facts: MessageFacts) -> _Factors:
             held.add("dkim")
         elif not excused:
             failed.append("dkim: no valid signature of the author's domain")
+    if connector.is_cloud and not held & _locks(connector):
+        failed.append("no lock factor holds")
+    if not (accept.networks or accept.listeners or held):
+        failed.append("no factor holds")  # `check` refuses such a connector; here it is no door either
     return _Factors(frozenset(held), tuple(failed), _rule_faults(connector, facts))
 
 
@@ -280,7 +284,7 @@ def _tenant_fault(connector: Connector, fields: Sequence[Field]) -> str | None:
         return None
     if tenant.id is None and not tenant.domains:
         return "tenant: neither id nor domains are configured"
-    wanted = []
+    wanted: list[tuple[str, tuple[str, ...]]] = []
     if tenant.id is not None:
         wanted.append((TENANT_ID, (tenant.id,)))
     if tenant.domains:
