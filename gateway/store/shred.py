@@ -49,7 +49,7 @@ class Shredder:
             self._pending -= covered
             self._oldest = now
             self.overdue = False
-            await self._store.write(lambda tx: tx.event("shredded", deletions=covered))
+            await self._store.write(lambda tx: tx.event("shredded", {"deletions": covered}))
             return not self._pending
         self.overdue = now - self._oldest > LIMIT
         _log.warning("shredding_busy", pending=self._pending, overdue=self.overdue)

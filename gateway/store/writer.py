@@ -62,9 +62,11 @@ class Transaction:
         self._counts: Counter[str] = Counter()
         self._after: list[Callable[[], None]] = []
 
-    def event(self, kind: str, *, message: str | None = None, n: int | None = None, **data: Any) -> None:
-        """Append an event; it stands or falls with this job."""
-        self._events.append((message, n, kind, canonical(data)))
+    def event(
+        self, kind: str, data: dict[str, Any] | None = None, *, message: str | None = None, n: int | None = None
+    ) -> None:
+        """Append an event with its ``data``; it stands or falls with this job."""
+        self._events.append((message, n, kind, canonical(data or {})))
 
     def count(self, counter: str, delta: int) -> None:
         """Change a counter row."""
@@ -117,7 +119,8 @@ class Writer:
             )
             transaction = Transaction(connection, self._clock.time())
             transaction.event(
-                "stream_opened", links=[{"stream": row.id, "seq": row.seq, "hash": row.hash.hex()} for row in loose]
+                "stream_opened",
+                {"links": [{"stream": row.id, "seq": row.seq, "hash": row.hash.hex()} for row in loose]},
             )
             self._seq, self._head = self._flush(connection, [transaction])
         self._thread.start()

@@ -1,0 +1,116 @@
+"""What operators do to the queue, recipient by recipient, each with an event that says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select
+
+from gateway.errors import QueueError
+from gateway.mail.protection import Disposition, Requirement
+from gateway.queue.notices import NoticeEntry
+from gateway.queue.outcomes import change_state
+from gateway.queue.queue import Queue
+from gateway.queue.records import recipient_from_row
+from gateway.queue.states import State, StateEvent
+from gateway.store.schema import recipients
+
+__all__ = ["cancel", "hold", "release", "retry"]
+
+#: How long a hold of an operator lasts unless told otherwise: as long as mail is tried at all.
+_FOREVER = 365 * 86400.0
+
+
+def _fresh(transaction: Any, message: str, n: int) -> Any:
+    row = transaction.connection.execute(
+        select(recipients).where(recipients.c.message == message, recipients.c.n == n).with_for_update()
+    ).first()
+    if row is None:
+        raise QueueError(f"there is no recipient {message}.{n}")
+    return row
+
+
+async def retry(queue: Queue, message: str, n: int, *, operator: str) -> State:
+    """Make a waiting recipient due now. Raises :class:`QueueError`."""
+
+    def job(transaction: Any) -> State:
+        row = _fresh(transaction, message, n)
+        values = {"next_attempt": transaction.now}
+        return change_state(transaction, row, StateEvent.RETRY, values=values, facts={"operator": operator})
+
+    return await _run(queue, job)
+
+
+async def hold(queue: Queue, message: str, n: int, *, operator: str, reason: str, seconds: float | None) -> State:
+    """Keep a waiting recipient until a person releases it. Raises :class:`QueueError`."""
+
+    def job(transaction: Any) -> State:
+        row = _fresh(transaction, message, n)
+        until = transaction.now + (_FOREVER if seconds is None else seconds)
+        values = {"hold_reason": reason, "hold_until": until}
+        facts = {"operator": operator, "reason": reason}
+        return change_state(transaction, row, StateEvent.HOLD, values=values, facts=facts)
+
+    return await _run(queue, job)
+
+
+async def release(queue: Queue, message: str, n: int, *, operator: str, reason: str) -> State:
+    """Approve a held recipient: the rules that hold it are named in the approval and do not hold it again.
+
+    Raises :class:`QueueError` also where no method is left: approving cannot make one.
+    """
+
+    def job(transaction: Any) -> State:
+        row = _fresh(transaction, message, n)
+        requirement = Requirement.from_json(json.loads(row.requirement))
+        if not requirement.methods:
+            raise QueueError(
+                f"{message}.{n} has no protection method left that all its rules allow; "
+                "it cannot be released, only cancelled"
+            )
+        approvals = sorted({*json.loads(row.approvals), *requirement.hold_rules})
+        released = _without_hold(requirement)
+        values = {
+            "approvals": json.dumps(approvals),
+            "requirement": json.dumps(released.as_json()),
+            "next_attempt": transaction.now,
+            "expires": max(row.expires, transaction.now + 3600.0),
+            "hold_reason": None,
+            "hold_until": None,
+            "losses": 0,
+        }
+        facts = {"operator": operator, "reason": reason, "approves": list(requirement.hold_rules)}
+        return change_state(transaction, row, StateEvent.RELEASE, values=values, facts=facts)
+
+    return await _run(queue, job)
+
+
+def _without_hold(requirement: Requirement) -> Requirement:
+    return replace(requirement, disposition=Disposition.DELIVER, reason="", hold_rules=(), hold_expires=None)
+
+
+async def cancel(queue: Queue, message: str, n: int, *, operator: str, reason: str) -> State:
+    """Take a waiting recipient out for good; its sender is told. Raises :class:`QueueError`."""
+    row = await queue.store.read(
+        lambda connection: connection.execute(
+            select(recipients).where(recipients.c.message == message, recipients.c.n == n)
+        ).first()
+    )
+    if row is None:
+        raise QueueError(f"there is no recipient {message}.{n}")
+    words = "An administrator of the mail gateway cancelled the delivery."
+    entry = NoticeEntry(recipient_from_row(row), "5.7.1", f"{words} {reason}".strip())
+    await queue.store.write(
+        lambda tx: tx.event(
+            "operator", {"operator": operator, "verb": "cancel", "reason": reason}, message=message, n=n
+        )
+    )
+    return await queue.end_by_operator_or_time(message, n, StateEvent.CANCEL, entry)
+
+
+async def _run(queue: Queue, job: Any) -> State:
+    state: State = await queue.store.write(job)
+    queue.wake.set()
+    return state

@@ -1,0 +1,259 @@
+"""The queue as the other rooms see it: every method is one durable step.
+
+``wake`` is set whenever something may have fallen due; the scheduler waits on it with a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, select
+
+from gateway.clock import Clock
+from gateway.config.model import Settings
+from gateway.errors import StoreBusy, StoreError
+from gateway.mail.dsn import Action
+from gateway.queue.accept import insert_message
+from gateway.queue.claims import claim_due, next_due
+from gateway.queue.flights import Flights
+from gateway.queue.notices import NoticeEntry, make_notice
+from gateway.queue.outcomes import Recorded, change_state, finish_message, record_outcomes
+from gateway.queue.records import Claim, NewMessage, Outcome, message_from_row, recipient_from_row, silent_kinds
+from gateway.queue.recovery import Recovered, recover, strange_owners
+from gateway.queue.retry import RetrySchedule
+from gateway.queue.states import State, StateEvent
+from gateway.store.incarnation import HEARTBEAT
+from gateway.store.schema import messages, recipients
+from gateway.store.shred import Shredder
+from gateway.store.store import Store
+
+__all__ = ["Queue", "schedule_of"]
+
+_log = structlog.get_logger()
+
+#: Seconds between looks for dead incarnations; with the lock file a death is taken over within two seconds.
+RECOVERY_INTERVAL = 1.0
+#: Held recipients that expire in one step.
+_HOLD_BATCH = 50
+
+
+def schedule_of(settings: Settings) -> RetrySchedule:
+    """The retry schedule of these settings."""
+    retry = settings.delivery.retry
+    return RetrySchedule(retry.first, retry.max, retry.expire, retry.delay_notice)
+
+
+@dataclass(slots=True)
+class Queue:
+    """Durable steps over a :class:`Store`. ``settings`` gives the current settings at each use."""
+
+    store: Store
+    settings: Callable[[], Settings]
+    clock: Clock
+    chance: random.Random
+    wake: asyncio.Event
+    flights: Flights
+    shredder: Shredder
+    on_terminal: Callable[[str, str], None]
+
+    @classmethod
+    def over(
+        cls,
+        store: Store,
+        settings: Callable[[], Settings],
+        clock: Clock,
+        *,
+        chance: random.Random | None = None,
+        on_terminal: Callable[[str, str], None] = lambda _method, _state: None,
+    ) -> Queue:
+        """A queue over an open store. ``on_terminal`` hears (method, state) of every recipient that ended."""
+        flights = Flights(store.run_dir, store.incarnation.id)
+        chance = chance or random.Random()  # noqa: S311  jitter, not a secret
+        return cls(store, settings, clock, chance, asyncio.Event(), flights, Shredder(store), on_terminal)
+
+    async def accept(
+        self, new: NewMessage, *, also: Sequence[NewMessage] = (), claim: bool = False
+    ) -> tuple[Claim, ...]:
+        """Make a message durable, with the notices that it causes at once; the claims, where ``claim`` was asked.
+
+        Raises what :func:`insert_message` raises, and :class:`StoreError`.
+        """
+        schedule = schedule_of(self.settings())
+
+        def claim_until(now: float) -> float:
+            return now + schedule.wait(1, self.chance.random())
+
+        def job(transaction: Any) -> tuple[Claim, ...]:
+            claims = insert_message(
+                transaction, self.store, new, expire=schedule.expire, claim_until=claim_until if claim else None
+            )
+            for notice in also:
+                insert_message(transaction, self.store, notice, expire=schedule.expire)
+            return claims
+
+        claims = await self.store.write(job)
+        for recipient in new.recipients:
+            if recipient.state not in (State.QUEUED, State.HELD):
+                self.on_terminal("", str(recipient.state))
+        if not claim or also:
+            self.wake.set()
+        return claims
+
+    async def claim(self, limit: int, busy_domains: Collection[str] = ()) -> tuple[Claim, ...]:
+        """Claim what is due, at most ``limit`` recipients."""
+        schedule = schedule_of(self.settings())
+        owner = self.store.incarnation.id
+        return await self.store.write(
+            lambda tx: claim_due(tx, owner, schedule, self.chance, limit=limit, busy_domains=busy_domains)
+        )
+
+    async def next_due(self, busy_domains: Collection[str] = ()) -> float | None:
+        """When the next recipient falls due, in seconds since the epoch."""
+        return await self.store.read(lambda connection: next_due(connection, busy_domains))
+
+    async def record(self, claim: Claim, outcomes: Sequence[Outcome], notices: Sequence[NewMessage] = ()) -> Recorded:
+        """Write how an attempt ended. Tries again while the database is only busy; raises :class:`StoreError`."""
+        expire = schedule_of(self.settings()).expire
+
+        def job(transaction: Any) -> Recorded:
+            return record_outcomes(
+                transaction,
+                self.store,
+                claim.message.id,
+                outcomes,
+                can_tell=claim.can_tell,
+                notices=notices,
+                notice_expire=expire,
+            )
+
+        while True:
+            try:
+                recorded = await self.store.write(job)
+                break
+            except StoreBusy:
+                await self.clock.sleep(0.5)
+        self.shredder.note(int(recorded.deleted))
+        for outcome in outcomes:
+            state = recorded.states[outcome.n]
+            if state not in (State.QUEUED, State.DEFERRED, State.HELD):
+                self.on_terminal(outcome.method or "", str(state))
+        self.wake.set()
+        return recorded
+
+    async def recover(self) -> Recovered:
+        """Take over what dead incarnations had claimed."""
+        own = self.store.incarnation.id
+        total = Recovered()
+        for owner in await self.store.read(lambda connection: strange_owners(connection, own)):
+            found = await self.store.write(partial(recover, store=self.store, owner=owner))
+            if found.recipients:
+                _log.warning(
+                    "claims_recovered",
+                    owner=owner,
+                    recipients=found.recipients,
+                    possible_duplicates=found.possible_duplicates,
+                    poisoned=found.poisoned,
+                )
+                self.wake.set()
+            total = Recovered(
+                total.recipients + found.recipients,
+                total.possible_duplicates + found.possible_duplicates,
+                total.poisoned + found.poisoned,
+            )
+        return total
+
+    async def heartbeat(self) -> None:
+        """Keep our leases alive."""
+        before = self.clock.monotonic()
+        await self.store.write(lambda tx: self.store.incarnation.beat(tx.connection, tx.now))
+        self.store.incarnation.heartbeat_at = before
+
+    def holds_lease(self) -> bool:
+        """Whether our claims are certainly still ours: asked before MAIL FROM."""
+        return self.store.incarnation.holds_lease(self.clock.monotonic())
+
+    async def expire_holds(self) -> int:
+        """Bounce what nobody released in time; how many recipients."""
+        now = self.clock.time()
+
+        def load(connection: Connection) -> list[Any]:
+            query = (
+                select(recipients)
+                .where(recipients.c.state == str(State.HELD), recipients.c.hold_until <= now)
+                .order_by(recipients.c.hold_until)
+                .limit(_HOLD_BATCH)
+            )
+            return list(connection.execute(query))
+
+        rows = await self.store.read(load)
+        for row in rows:
+            await self.end_by_operator_or_time(
+                row.message,
+                row.n,
+                StateEvent.HOLD_EXPIRE,
+                NoticeEntry(
+                    recipient_from_row(row),
+                    "5.7.1",
+                    "It was held for approval by the policy of your organisation, and nobody approved it in time.",
+                ),
+            )
+        return len(rows)
+
+    async def end_by_operator_or_time(self, message_id: str, n: int, event: StateEvent, entry: NoticeEntry) -> State:
+        """End a recipient outside a delivery attempt, its sender told in the same transaction.
+
+        Raises :class:`~gateway.errors.QueueError` where its state does not allow it.
+        """
+        row = await self.store.read(
+            lambda connection: connection.execute(select(messages).where(messages.c.id == message_id)).one()
+        )
+        message, _ = message_from_row(row, (entry.recipient,))
+        can_tell = message.envelope.sender is not None and message.kind not in silent_kinds
+        settings = self.settings()
+        notice = None
+        if can_tell:
+            notice = await make_notice(self.store, settings, self.clock, message, Action.FAILED, [entry])
+
+        def job(transaction: Any) -> tuple[State, bool]:
+            fresh = transaction.connection.execute(
+                select(recipients).where(recipients.c.message == message_id, recipients.c.n == n)
+            ).one()
+            after = change_state(transaction, fresh, event, can_tell=can_tell, facts={"error": entry.explanation})
+            if notice is not None:
+                insert_message(transaction, self.store, notice, expire=schedule_of(settings).expire)
+            return after, finish_message(transaction, self.store, message_id, 1)
+
+        state, deleted = await self.store.write(job)
+        self.shredder.note(int(deleted))
+        self.on_terminal("", str(state))
+        self.wake.set()
+        return state
+
+    async def maintain(self) -> None:
+        """The clockwork: heartbeat, recovery, holds, shredding, ring key; runs until cancelled."""
+        last_beat = self.clock.monotonic()
+        while True:
+            try:
+                if self.clock.monotonic() - last_beat >= HEARTBEAT:
+                    await self.heartbeat()
+                    last_beat = self.clock.monotonic()
+                    await self.store.renew_ring_key()
+                await self.recover()
+                await self.expire_holds()
+                await self.shredder.step()
+                await asyncio.to_thread(self.store.space.look)
+            except StoreError as error:
+                _log.error("maintenance_failed", error=str(error))
+            await self.clock.sleep(RECOVERY_INTERVAL)
+
+    def close(self) -> None:
+        """Nothing is in the air any more."""
+        with suppress(ValueError):
+            self.flights.close()

@@ -1,0 +1,75 @@
+"""Taking over what a dead worker had claimed.
+
+On one host death is known at once, from a released file lock; on another host once the heartbeat is older than the
+lease. What the dead worker had not put on a connection is due again at once - once per recipient: a second loss keeps
+the schedule that its claim had moved forward, a third holds the message as ``poison``, because it may be what kills
+the workers. What was on a connection may have arrived: it follows the schedule, and counts as a possible duplicate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from gateway.queue.flights import flights_path, read_flights
+from gateway.queue.outcomes import change_state
+from gateway.queue.states import StateEvent
+from gateway.store.incarnation import boot_id, is_dead
+from gateway.store.schema import incarnations, recipients
+from gateway.store.store import Store
+from gateway.store.writer import Transaction
+
+__all__ = ["Recovered", "recover", "strange_owners"]
+
+#: A recipient whose worker died this often is held.
+POISON_LOSSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """How many recipients came back: all, those that may arrive twice, those held as poison."""
+
+    recipients: int = 0
+    possible_duplicates: int = 0
+    poisoned: int = 0
+
+
+def strange_owners(connection: Connection, own: str) -> list[str]:
+    """Incarnations other than ours that hold claims."""
+    query = select(recipients.c.claimed_by).where(recipients.c.claimed_by.is_not(None)).distinct()
+    return [owner for owner in connection.scalars(query) if owner != own]
+
+
+def recover(transaction: Transaction, store: Store, owner: str) -> Recovered:
+    """Give back what ``owner`` had claimed, where it is dead for certain; the batch is one transaction."""
+    connection, now = transaction.connection, transaction.now
+    if not is_dead(connection, owner, store.run_dir, now):
+        return Recovered()
+    boot = connection.execute(select(incarnations.c.boot).where(incarnations.c.id == owner)).scalar()
+    flights = read_flights(store.run_dir, owner) if boot == boot_id() else None
+    rows = connection.execute(select(recipients).where(recipients.c.claimed_by == owner)).all()
+    duplicates = poisoned = 0
+    for row in rows:
+        losses = row.losses + 1
+        in_flight = flights is None or row.message in flights
+        duplicates += in_flight
+        facts = {"owner": owner, "losses": losses, "possible_duplicate": in_flight}
+        if losses >= POISON_LOSSES:
+            poisoned += 1
+            change_state(
+                transaction,
+                row,
+                StateEvent.HOLD,
+                values={"losses": losses, "hold_reason": "poison", "hold_until": row.expires},
+                facts={**facts, "reason": "poison"},
+            )
+            transaction.event("alarm", {"alarm": "poison"}, message=row.message, n=row.n)
+            continue
+        values = {"losses": losses, "last_error": "the worker that had it ended"}
+        if losses == 1 and not in_flight:
+            values["next_attempt"] = now
+        change_state(transaction, row, StateEvent.LOST, values=values, facts=facts)
+    path = flights_path(store.run_dir, owner)
+    transaction.after_commit(lambda: path.unlink(missing_ok=True))
+    return Recovered(len(rows), duplicates, poisoned)

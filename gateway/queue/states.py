@@ -1,0 +1,117 @@
+"""The state table: the only thing that decides how a recipient's state may change.
+
+One row for each (state, event): the next state, and whether the sender hears of it. What is not in the table cannot
+happen; asking for it raises :class:`~gateway.errors.QueueError`.
+
+Live states::
+
+    queued      due, or waiting for its first attempt
+    delivering  claimed by an incarnation; the next attempt is already moved forward
+    deferred    tried, waiting for its next attempt
+    held        waits for a person, until its hold expires
+    noticing    deposited in the portal, the notice is not accepted yet     (the portal comes later)
+    deposited   waits in the portal to be picked up                         (the portal comes later)
+
+Terminal states: ``delivered, picked_up, bounced, rejected, recalled, cancelled, expired, dropped``. ``dropped`` is
+undeliverable mail that has nobody to tell: the null sender, and the automatic kinds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from gateway.errors import QueueError
+
+__all__ = ["LIVE", "TABLE", "TERMINAL", "Notice", "State", "StateEvent", "Transition", "advance"]
+
+
+class State(StrEnum):
+    """Where a recipient of a message stands."""
+
+    QUEUED = "queued"
+    DELIVERING = "delivering"
+    DEFERRED = "deferred"
+    HELD = "held"
+    NOTICING = "noticing"
+    DEPOSITED = "deposited"
+    DELIVERED = "delivered"
+    PICKED_UP = "picked_up"
+    BOUNCED = "bounced"
+    REJECTED = "rejected"
+    RECALLED = "recalled"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DROPPED = "dropped"
+
+
+class StateEvent(StrEnum):
+    """What can happen to a recipient."""
+
+    CLAIM = "claim"  # a worker takes it, before it connects
+    DELIVERED = "delivered"  # the peer answered 250 to the final dot
+    DEFER = "defer"  # the attempt ended in something that may pass
+    FAIL = "fail"  # refused for good, or no method is left
+    EXPIRE = "expire"  # its time in the queue is over
+    REJECT = "reject"  # a policy that became stricter
+    HOLD = "hold"  # policy, an operator, or a message that kills workers
+    RELEASE = "release"  # a person approved
+    HOLD_EXPIRE = "hold_expire"  # nobody approved in time
+    CANCEL = "cancel"  # an operator took it out
+    RETRY = "retry"  # an operator wants it tried now
+    UNCLAIM = "unclaim"  # given back untouched: the daemon stops
+    LOST = "lost"  # its worker died
+
+
+class Notice(StrEnum):
+    """Whether the sender is told; what DSN parameters say is looked at where the notice is made."""
+
+    NONE = "none"
+    FAILURE = "failure"
+
+
+class Transition(NamedTuple):
+    """One row of the table."""
+
+    state: State
+    notice: Notice = Notice.NONE
+
+
+TABLE: dict[tuple[State, StateEvent], Transition] = {
+    (State.QUEUED, StateEvent.CLAIM): Transition(State.DELIVERING),
+    (State.QUEUED, StateEvent.HOLD): Transition(State.HELD),
+    (State.QUEUED, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
+    (State.QUEUED, StateEvent.RETRY): Transition(State.QUEUED),
+    (State.DEFERRED, StateEvent.CLAIM): Transition(State.DELIVERING),
+    (State.DEFERRED, StateEvent.HOLD): Transition(State.HELD),
+    (State.DEFERRED, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
+    (State.DEFERRED, StateEvent.RETRY): Transition(State.DEFERRED),
+    (State.DELIVERING, StateEvent.DELIVERED): Transition(State.DELIVERED),
+    (State.DELIVERING, StateEvent.DEFER): Transition(State.DEFERRED),
+    (State.DELIVERING, StateEvent.FAIL): Transition(State.BOUNCED, Notice.FAILURE),
+    (State.DELIVERING, StateEvent.EXPIRE): Transition(State.EXPIRED, Notice.FAILURE),
+    (State.DELIVERING, StateEvent.REJECT): Transition(State.REJECTED, Notice.FAILURE),
+    (State.DELIVERING, StateEvent.HOLD): Transition(State.HELD),
+    (State.DELIVERING, StateEvent.UNCLAIM): Transition(State.QUEUED),
+    (State.DELIVERING, StateEvent.LOST): Transition(State.DEFERRED),
+    (State.HELD, StateEvent.RELEASE): Transition(State.QUEUED),
+    (State.HELD, StateEvent.HOLD_EXPIRE): Transition(State.BOUNCED, Notice.FAILURE),
+    (State.HELD, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
+}
+
+LIVE = frozenset({State.QUEUED, State.DELIVERING, State.DEFERRED, State.HELD, State.NOTICING, State.DEPOSITED})
+TERMINAL = frozenset(State) - LIVE
+
+
+def advance(state: State, event: StateEvent, *, can_tell: bool = True) -> Transition:
+    """The transition for this event. Raises :class:`QueueError` where the table has none.
+
+    With ``can_tell`` false (null sender, automatic kinds) what would end with a notice of failure ends ``dropped``.
+    """
+    transition = TABLE.get((state, event))
+    if transition is None:
+        possible = ", ".join(sorted(str(known) for source, known in TABLE if source is state)) or "nothing"
+        raise QueueError(f"a recipient that is {state} cannot {event}; possible: {possible}")
+    if transition.notice is Notice.FAILURE and not can_tell and event is not StateEvent.CANCEL:
+        return Transition(State.DROPPED)
+    return transition
