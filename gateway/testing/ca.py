@@ -218,8 +218,8 @@ class CA:
         """A certificate for ``names``: host names (``*.`` too), IP addresses, mail addresses (those with an ``@``).
 
         ``eku`` None leaves the purpose out; ``intermediate`` signs with an intermediate made once for this CA;
-        ``signed_by`` with another authority. ``common_name`` sets a subject (default: the first name); names never
-        given as SAN but only here are not to be believed by anyone since RFC 9525.
+        ``signed_by`` with another authority. ``common_name`` sets the subject (default: the first name); with no
+        ``names`` it stands alone, which RFC 9525 section 6.3 forbids to believe.
         """
         if signed_by is not None:
             issuer = signed_by

@@ -113,15 +113,30 @@ class DnsServer:
         self.add(zone_text)
 
     async def __aenter__(self) -> Self:
-        self.port = self.port or free_port(self.address)
-        loop = asyncio.get_running_loop()
-        self._tcp = await asyncio.start_server(self._accept, self.address, self.port)
-        self._udp, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), local_addr=(self.address, self.port)
-        )
+        for attempt in range(5):
+            port = self.port or free_port(self.address)
+            try:
+                await self._listen(port)
+                break
+            except OSError:
+                # Between finding a free port and binding it somebody else may have taken it.
+                if self.port or attempt == 4:
+                    raise
+        self.port = port
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def _listen(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._tcp = await asyncio.start_server(self._accept, self.address, port)
+        try:
+            self._udp, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), local_addr=(self.address, port)
+            )
+        except OSError:
+            self._tcp.close()
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._udp is not None:
             self._udp.close()
         if self._tcp is not None:
@@ -130,7 +145,7 @@ class DnsServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
-        if self._errors:
+        if self._errors and kind is None:
             raise self._errors[0]
 
     @property

@@ -130,9 +130,11 @@ def read_zone_text(text: str, default_ttl: int) -> Iterator[tuple[dns.name.Name,
     """
     tokens = dns.tokenizer.Tokenizer(text, "zone")
     origin, ttl, owner = dns.name.root, default_ttl, None
+    place = _place(tokens)
     try:
         while True:
             token = tokens.get(want_leading=True)
+            place = _place(tokens)  # errors inside a record are found when its line is over
             if token.is_eof():
                 return
             if token.is_eol():
@@ -149,10 +151,10 @@ def read_zone_text(text: str, default_ttl: int) -> Iterator[tuple[dns.name.Name,
                 elif _line_is_empty(tokens):
                     continue
                 if owner is None:
-                    raise ValueError(f"{_place(tokens)}: the first record has no owner name")
+                    raise ValueError(f"{place}: the first record has no owner name")
                 yield _record(tokens, owner, origin, ttl)
     except dns.exception.DNSException as error:
-        raise ValueError(f"{_place(tokens)}: {error}") from None
+        raise ValueError(f"{place}: {error}") from None
 
 
 def _place(tokens: dns.tokenizer.Tokenizer) -> str:

@@ -21,7 +21,7 @@ class TlsFacts:
     client_certificate: bytes | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Command:
     """A command as it came: verb in capitals, the line without its end, under TLS or not, when, the code it got.
 
@@ -44,7 +44,7 @@ class Recipient:
     parameters: Mapping[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Session:
     """One connection. ``index`` counts from 0 over the life of the peer.
 
