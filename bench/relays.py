@@ -1,0 +1,156 @@
+"""What stands between generator and sink: nothing, Postfix as installed, Postfix with connection reuse, the gateway."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.testing.ca import CA, Certificate
+from gateway.testing.net import free_port
+from tests.peers import postfix
+from tests.peers.gateway_process import GatewayProcess, dns_server
+
+__all__ = ["Relay", "Sink", "direct", "gateway_relay", "postfix_relay", "sink"]
+
+SINK: Final = "127.0.0.51"
+RELAY: Final = "127.0.0.52"
+_ROOT: Final = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Where the generator connects, and which processes do the work."""
+
+    name: str
+    address: str
+    port: int
+    pids: Callable[[], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the sink holds since its last reset; ``last`` is the monotonic time at its newest message."""
+
+    messages: int
+    octets: int
+    sessions: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The sink's process."""
+
+    address: str
+    port: int
+    process: subprocess.Popen[str]
+
+    def reset(self) -> None:
+        """Counters to zero."""
+        self._say("reset")
+
+    def count(self) -> Counted:
+        """The counters now."""
+        self._say("count")
+        assert self.process.stdout is not None
+        return Counted(**json.loads(self.process.stdout.readline()))
+
+    def wait(self, messages: int, seconds: float) -> Counted:
+        """The counters once that many messages are in, or after ``seconds`` without any progress."""
+        counted = self.count()
+        deadline = time.monotonic() + seconds
+        while counted.messages < messages and time.monotonic() < deadline:
+            time.sleep(0.01)  # between two looks: rates are taken from the sink's own clock, not from here
+            now = self.count()
+            if now.messages > counted.messages:
+                deadline = time.monotonic() + seconds
+            counted = now
+        return counted
+
+    def _say(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+
+@contextmanager
+def sink(directory: Path, certificate: Certificate) -> Iterator[Sink]:
+    """A running sink."""
+    port = free_port(SINK)
+    chain, key = certificate.write(directory, "sink")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bench.sink", "--address", SINK, "--port", str(port)),
+            *("--certificate", str(chain), "--key", str(key)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        if process.stdout.readline() != "listening\n":
+            raise RuntimeError("the sink does not listen")
+        yield Sink(SINK, port, process)
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def direct(target: Sink) -> Relay:
+    """Nothing between: what generator and sink can do at most."""
+    return Relay("direct", target.address, target.port, lambda: [target.process.pid])
+
+
+@contextmanager
+def postfix_relay(target: Sink, certificate: Certificate, *, reuse: bool) -> Iterator[Relay]:
+    """Postfix with TLS demanded in and out; ``reuse``: TLS connections to the sink are used again."""
+    listener = postfix.Listener(RELAY, free_port(RELAY), certificate, encrypt=True)
+    with postfix.relay([listener], f"[{target.address}]:{target.port}", reuse=reuse) as instance:
+        yield Relay("postfix, reuse" if reuse else "postfix", listener.address, listener.port, instance.pids)
+
+
+@contextmanager
+def gateway_relay(target: Sink, certificate: Certificate, trust: CA) -> Iterator[Relay]:
+    """The gateway as shipped: sealed store, policy, evidence; TLS demanded in, ``encrypted`` out."""
+    directory = Path(tempfile.mkdtemp(prefix="gateway-bench-"))
+    route = {"host": target.address, "port": target.port, "tls": "encrypted", "final": True}
+    connector = {
+        "name": "bench",
+        "accept": {"networks": ["127.0.0.0/8"]},
+        "senders": ["sender.example"],
+        "limits": {"message_size": "150MB", "connections": 1000, "messages_per_minute": 10_000_000},
+    }
+    try:
+        with dns_server("") as resolver:
+            gateway = GatewayProcess(
+                directory,
+                resolver=resolver,
+                certificate=certificate,
+                trust=trust,
+                settings={
+                    "workers": "auto",
+                    "connectors": [connector],
+                    "delivery": {"routes": {"*": route}, "retry": {"first": "1m"}},
+                },
+            )
+            try:
+                gateway.start()
+                yield Relay("gateway", gateway.address, gateway.port, gateway.pids)
+                gateway.stop()
+            finally:
+                gateway.kill9()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
