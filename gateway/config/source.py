@@ -154,6 +154,9 @@ def parse_document(data: bytes, file: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
         return _broken(file, _in_words(error), *place)
+    except (ValueError, OverflowError):
+        # The scanner hands any 8 hex digits of an escape to chr().
+        return _broken(file, "not valid YAML: an escape in a quoted text is not a character")
     except _FormError as error:
         return Document(file, Node(1, 1, mapping={}), data, (*builder.faults, error.fault))
     return Document(file, root, data, tuple(builder.faults))
@@ -218,7 +221,7 @@ class _Builder:
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
-        node = Node(event.start_mark.line + 1, event.start_mark.column + 1)
+        node = Node(*_place(event))
         if isinstance(event, yaml.MappingStartEvent):
             self._fill_mapping(node, events, depth)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -228,7 +231,7 @@ class _Builder:
                 node.items.append(item)
                 node.hold(item)
         else:
-            node.scalar = _scalar(event)
+            node.scalar = _scalar(event, self._whole(event))
         if anchor is not None:
             self._anchors[anchor] = node
         return node
@@ -240,7 +243,7 @@ class _Builder:
                 raise self._error(event, "a key must be text")
             if event.tag is not None or event.anchor is not None:
                 raise self._error(event, "tags and anchors are not allowed on a key")
-            key, place = event.value, (event.start_mark.line + 1, event.start_mark.column + 1)
+            key, place = self._whole(event), _place(event)
             self._count(event, 1)
             value = self._node(next(events), events, depth + 1)
             node.hold(value)
@@ -265,18 +268,28 @@ class _Builder:
         self._count(event, node.size)
         return node
 
+    def _whole(self, event: Any) -> str:
+        """The text of a scalar; an escape can make half a character, which cannot be written anywhere."""
+        text = str(event.value)
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise self._error(event, "an escape in this text is not a character")
+        return text
+
     def _count(self, event: Any, more: int) -> None:
         self._nodes += more
         if self._nodes > MAX_NODES:
             raise self._error(event, f"more than {MAX_NODES} values, counting what aliases stand for")
 
     def _error(self, event: Any, message: str) -> _FormError:
-        return _FormError(Fault(self.file, event.start_mark.line + 1, event.start_mark.column + 1, message))
+        return _FormError(Fault(self.file, *_place(event), message))
 
 
-def _scalar(event: Any) -> Any:
+def _place(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _scalar(event: Any, text: str) -> Any:
     """Text, or for a plain scalar what YAML 1.2's core schema makes of it."""
-    text = event.value
     if event.style is not None:
         return text
     if _NULL.match(text):

@@ -1,0 +1,348 @@
+"""What holds between settings: each check looks at valid sections and names what does not go together, with its path.
+
+A check that would speak of a section which is itself broken is silent: one mistake, one fault.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.config.certificates import ChainProblem, judge_pair, judge_roots
+from gateway.config.inbound import ClientCertificates, Connector, ForeignFrom, ListenerTls, Stage
+from gateway.config.model import Settings
+from gateway.config.outbound import ClientCertificate, Route
+from gateway.config.source import PathInFile
+from gateway.config.values import Endpoint
+from gateway.mail.protection import Assurance
+
+__all__ = ["Problem", "check_settings"]
+
+# Taking one of these out of every message would damage the mail: they cannot carry a secret.
+_MAIL_HEADERS = frozenset(
+    {"bcc", "cc", "comments", "content-transfer-encoding", "content-type", "date", "dkim-signature", "from"}
+    | {"in-reply-to", "keywords", "message-id", "mime-version", "received", "references", "reply-to", "return-path"}
+    | {"sender", "subject", "to"}
+)
+_SHORT_SECRET = 16  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What does not go together, at which value; a ``note`` is worth knowing but no fault."""
+
+    path: PathInFile
+    message: str
+    note: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    settings: Settings
+    broken: frozenset[str] = field(default=frozenset())
+    now: float = 0.0
+
+    def whole(self, *sections: str) -> bool:
+        return not self.broken.intersection(sections)
+
+
+def check_settings(settings: Settings, *, broken: frozenset[str], now: float) -> list[Problem]:
+    """All problems between the settings.
+
+    ``broken`` names top-level sections with faults of their own; ``now`` is in seconds, UTC.
+    """
+    case = _Case(settings, broken, now)
+    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _exposure)
+    return [problem for check in checks for problem in check(case)]
+
+
+# -- the gateway itself ---------------------------------------------------------------------------------------------
+
+
+def _identity(case: _Case) -> Iterator[Problem]:
+    settings = case.settings
+    if case.whole("hostname") and "." not in settings.hostname:
+        yield Problem(
+            ("hostname",), f"expected a fully qualified name (RFC 5321 section 2.3.5), found {settings.hostname!r}"
+        )
+    if case.whole("data_dir") and settings.data_dir.exists() and not settings.data_dir.is_dir():
+        yield Problem(("data_dir",), f"{settings.data_dir} is not a directory")
+    if isinstance(settings.workers, int) and settings.workers > 1:
+        yield Problem(("workers",), "more than one worker has no effect yet: this version runs one", note=True)
+
+
+def _is_no_directory(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:
+        return False  # may not be seen by whoever runs the check; the daemon will say it
+
+
+def _store(case: _Case) -> Iterator[Problem]:
+    store = case.settings.store
+    if store.url.startswith(("postgresql://", "postgres://")):
+        yield Problem(("store", "url"), "PostgreSQL is not available in this version; expected sqlite")
+    elif store.url != "sqlite":
+        yield Problem(("store", "url"), "expected sqlite")
+    if store.blobs.startswith("s3://"):
+        yield Problem(("store", "blobs"), "object storage is not available in this version; expected file")
+    elif store.blobs != "file":
+        yield Problem(("store", "blobs"), "expected file")
+    for index, source in enumerate(store.keys):
+        if source in store.keys[:index]:
+            yield Problem(("store", "keys", index), f"the key {source} is given twice")
+
+
+def _tls(case: _Case) -> Iterator[Problem]:
+    tls = case.settings.tls
+    if tls.certificate is not None and tls.key is None:
+        yield Problem(("tls",), "tls.certificate is given without tls.key")
+    elif tls.key is not None and tls.certificate is None:
+        yield Problem(("tls",), "tls.key is given without tls.certificate")
+    elif tls.certificate is not None and tls.key is not None:
+        yield from _pair(("tls",), tls.certificate, tls.key, case.now)
+    if isinstance(tls.trust, Path):
+        yield from _told(("tls", "trust"), judge_roots(tls.trust))
+
+
+def _pair(path: PathInFile, certificate: Path, key: Path, now: float) -> Iterator[Problem]:
+    for problem in judge_pair(certificate, key, now):
+        yield from _told((*path, problem.about), [problem])
+
+
+def _told(path: PathInFile, problems: list[ChainProblem]) -> Iterator[Problem]:
+    for problem in problems:
+        yield Problem(path, problem.message, note=problem.note)
+
+
+# -- the way in -----------------------------------------------------------------------------------------------------
+
+
+def _listeners(case: _Case) -> Iterator[Problem]:
+    if not case.whole("listeners"):
+        return
+    listeners = case.settings.listeners
+    if not listeners:
+        yield Problem((), "there is no listener: no mail can come in", note=True)
+    names = Counter(listener.name for listener in listeners)
+    fixed = [listener.endpoint for listener in listeners]
+    for index, listener in enumerate(listeners):
+        path: PathInFile = ("listeners", index)
+        if listener.port != 0 and listener.endpoint in fixed[:index]:
+            yield Problem((*path, "address"), f"the address {listener.address} is given to two listeners")
+        elif names[listener.name] > 1 and listener.name in {other.name for other in listeners[:index]}:
+            yield Problem((*path, "name"), f"the name {listener.name!r} is given to two listeners")
+        if listener.tls is not ListenerTls.NONE and case.whole("tls") and case.settings.tls.certificate is None:
+            message = f"the listener {listener.name} has tls: {listener.tls}, but there is no tls.certificate"
+            yield Problem((*path, "tls"), message)
+        if listener.tls is ListenerTls.NONE and listener.client_certificates is ClientCertificates.REQUEST:
+            yield Problem((*path, "client_certificates"), "without TLS there are no client certificates to request")
+
+
+def _connectors(case: _Case) -> Iterator[Problem]:
+    connectors = case.settings.connectors
+    if not connectors and case.whole("connectors"):
+        yield Problem((), "there is no connector: every client is refused", note=True)
+    seen: set[str] = set()
+    for index, connector in enumerate(connectors):
+        path: PathInFile = ("connectors", index)
+        if connector.name in seen:
+            yield Problem((*path, "name"), f"the name {connector.name!r} is given to two connectors")
+        seen.add(connector.name)
+        yield from _lock(path, connector)
+        yield from _factors(path, connector)
+        yield from _connector_listeners(path, connector, case)
+        yield from _connector_senders(path, connector)
+        if connector.stage is Stage.OBSERVE:
+            message = f"the connector {connector.name!r} is in stage observe: its mail leaves without protection"
+            yield Problem((*path, "stage"), message, note=True)
+        if connector.return_route is not None:
+            yield from _route((*path, "return_route"), connector.return_route, case)
+
+
+def _lock(path: PathInFile, connector: Connector) -> Iterator[Problem]:
+    """Whether a stranger could send through this connector."""
+    accept = connector.accept
+    if connector.lock_factors:
+        if connector.lock_factors == {"tenant"} and not accept.networks:
+            yield Problem(
+                (*path, "accept", "tenant"),
+                "anyone can write the tenant headers: they prove something only together with `networks`, such as"
+                " microsoft365",
+            )
+        return
+    if connector.is_cloud:
+        cloud = next(name for name in accept.networks if isinstance(name, str))
+        yield Problem(
+            (*path, "accept", "networks"),
+            f"the networks of {cloud} are shared by all its tenants: any of them could relay through you, with your"
+            " reputation (EchoSpoofing, 2024). Add one of tenant, header, dkim, client_certificate",
+        )
+    elif not accept.networks and accept.auth is None:
+        yield Problem(
+            (*path, "accept") if accept.model_fields_set else path,
+            "nothing says who may use this connector: it would be an open relay. Add `accept` with networks, tenant,"
+            " header, dkim or client_certificate",
+        )
+    elif any(not isinstance(network, str) and network.prefixlen == 0 for network in accept.networks):
+        yield Problem(
+            (*path, "accept", "networks"),
+            "a network of all addresses lets everyone in: it would be an open relay. Add one of tenant, header, dkim,"
+            " client_certificate",
+        )
+
+
+def _factors(path: PathInFile, connector: Connector) -> Iterator[Problem]:
+    accept = connector.accept
+    path = (*path, "accept")
+    if accept.auth is not None:
+        # Ignoring a factor would let in whoever lacks it.
+        yield Problem((*path, "auth"), "SMTP AUTH is not available in this version")
+    if accept.tenant is not None and accept.tenant.id is None and not accept.tenant.domains:
+        yield Problem((*path, "tenant"), "a tenant needs an id or domains")
+    if accept.header is not None:
+        name = accept.header.name.lower()
+        if name in _MAIL_HEADERS or name.startswith("x-gateway-"):
+            message = (
+                f"the header {accept.header.name} has a meaning of its own, and would be taken out of every message"
+            )
+            yield Problem((*path, "header", "name"), message)
+        for index, value in enumerate(accept.header.values):
+            if len(value.reveal()) < _SHORT_SECRET:
+                message = "this secret is shorter than 16 characters: it may be guessed"
+                yield Problem((*path, "header", "values", index), message, note=True)
+
+
+def _connector_listeners(path: PathInFile, connector: Connector, case: _Case) -> Iterator[Problem]:
+    if not case.whole("listeners"):
+        return
+    accept, listeners = connector.accept, case.settings.listeners
+    known = {name for listener in listeners for name in (listener.name, listener.address)}
+    for index, name in enumerate(accept.listeners):
+        if name not in known:
+            yield Problem((*path, "accept", "listeners", index), f"there is no listener {name!r}")
+    usable = [
+        listener
+        for listener in listeners
+        if not accept.listeners or {listener.name, listener.address}.intersection(accept.listeners)
+    ]
+    if accept.client_certificate is not None and not any(
+        listener.client_certificates is ClientCertificates.REQUEST for listener in usable
+    ):
+        yield Problem(
+            (*path, "accept", "client_certificate"),
+            "no listener of this connector asks for certificates, so that nobody could ever match; set"
+            " client_certificates: request on one",
+        )
+
+
+def _connector_senders(path: PathInFile, connector: Connector) -> Iterator[Problem]:
+    if not connector.senders:
+        where = (*path, "senders") if "senders" in connector.model_fields_set else path
+        yield Problem(
+            where, 'the connector needs `senders`: the domains it may send for, such as [clinic.example], or ["*"]'
+        )
+    if "*" in connector.senders and connector.is_cloud:
+        yield Problem(
+            (*path, "senders", connector.senders.index("*")),
+            'senders: "*" lets every domain through; with microsoft365 or google name your own domains',
+        )
+    if connector.foreign_from is ForeignFrom.FORWARD and connector.senders == ("*",):
+        message = 'foreign_from: forward has no effect with senders: "*": nothing is foreign'
+        yield Problem((*path, "foreign_from"), message, note=True)
+
+
+# -- the way out ----------------------------------------------------------------------------------------------------
+
+
+def _delivery(case: _Case) -> Iterator[Problem]:
+    delivery = case.settings.delivery
+    retry = delivery.retry
+    path: PathInFile = ("delivery", "retry")
+    if retry.first <= 0:
+        yield Problem((*path, "first"), "expected more than 0s: retries without a pause would hammer the other side")
+    if retry.first > retry.max:
+        where = "first" if "first" in retry.model_fields_set else "max"
+        yield Problem(
+            (*path, where), "the first wait is longer than the longest: retry.first must not be above retry.max"
+        )
+    if retry.max > retry.expire:
+        where = "max" if "max" in retry.model_fields_set else "expire"
+        yield Problem(
+            (*path, where),
+            "the longest wait is longer than all tries together: retry.max is above retry.expire",
+        )
+    for name in type(delivery.timeouts).model_fields:
+        if getattr(delivery.timeouts, name) <= 0:
+            yield Problem(("delivery", "timeouts", name), "expected more than 0s")
+    for domain, route in delivery.routes.items():
+        yield from _route(("delivery", "routes", domain), route, case)
+        if domain == "*" and route.final:
+            message = "a route for all domains cannot be final: no host is the recipients' own for everyone"
+            yield Problem(("delivery", "routes", domain, "final"), message)
+    for domain, pin in delivery.pins.items():
+        if not pin.hosts and not pin.spki:
+            yield Problem(("delivery", "pins", domain), "a pin needs hosts or spki")
+    if delivery.source_addresses:
+        yield Problem(("delivery", "source_addresses"), "source_addresses has no effect yet", note=True)
+
+
+def _route(path: PathInFile, route: Route, case: _Case) -> Iterator[Problem]:
+    if _leads_nowhere(route.host):
+        yield Problem((*path, "host"), f"{route.host} is not an address that can be connected to")
+    elif case.whole("listeners", "hostname") and _is_ourselves(route, case.settings):
+        yield Problem(
+            (*path, "host"), f"{Endpoint(route.host, route.port)} is this gateway itself: mail would go in circles"
+        )
+    if route.auth is not None and route.tls is Assurance.NONE:
+        yield Problem((*path, "auth"), "a password is never sent without TLS: set tls to encrypted or higher")
+    if route.final and route.tls is Assurance.NONE:
+        yield Problem((*path, "tls"), "a final route with tls: none would count clear text as protected")
+    certificate: ClientCertificate | None = route.client_certificate
+    if certificate is not None:
+        yield from _pair((*path, "client_certificate"), certificate.certificate, certificate.key, case.now)
+
+
+def _leads_nowhere(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "invalid" or host.endswith(".invalid")
+    return address.is_unspecified or address.is_multicast or host == "255.255.255.255"
+
+
+def _is_ourselves(route: Route, settings: Settings) -> bool:
+    mine = [listener.endpoint for listener in settings.listeners if listener.port == route.port]
+    if any(endpoint.host == route.host for endpoint in mine):
+        return True
+    everywhere = any(endpoint.host in {"0.0.0.0", "::"} for endpoint in mine)  # noqa: S104 - compared, not bound
+    return everywhere and (route.host in {settings.hostname, "localhost", "::1"} or route.host.startswith("127."))
+
+
+# -- what others can reach ------------------------------------------------------------------------------------------
+
+
+def _exposure(case: _Case) -> Iterator[Problem]:
+    settings = case.settings
+    if case.whole("metrics") and settings.metrics.listen is not None and not _loopback(settings.metrics.listen.host):
+        message = f"metrics on {settings.metrics.listen} have no authentication: keep them behind a firewall"
+        yield Problem(("metrics", "listen"), message, note=True)
+    if case.whole("listeners"):
+        for index, listener in enumerate(settings.listeners):
+            if listener.tls is ListenerTls.NONE and not _loopback(listener.host):
+                message = f"the listener {listener.name} takes mail in clear text from the network"
+                yield Problem(("listeners", index, "tls"), message, note=True)
+    resolvers = settings.dns.resolvers
+    if settings.dns.trust_ad is True and not all(_loopback(resolver.host) for resolver in resolvers):
+        message = "DNSSEC answers are believed from a resolver beyond this machine: the way to it must be safe"
+        yield Problem(("dns", "trust_ad"), message, note=True)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

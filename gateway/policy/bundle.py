@@ -1,0 +1,111 @@
+"""Configuration and policy files together: all of it is right, or every fault of all files is told at once.
+
+A reload is the same call again: whoever holds a :class:`Loaded` swaps it for the new one, or keeps it on
+:class:`gateway.errors.ConfigError`. Nothing is half applied.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config.faults import Notice
+from gateway.config.load import SettingsReading, read_settings, sorted_faults
+from gateway.config.model import Settings
+from gateway.config.source import Document, PathInFile, read_document
+from gateway.errors import ConfigError, Fault
+from gateway.policy.parse import parse_policy
+from gateway.policy.rules import Policy
+
+__all__ = ["Loaded", "load_all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Everything that the operator's files say.
+
+    ``notices``: what is worth knowing though nothing is wrong. ``digest``: SHA-256, in hex, over the bytes of all
+    files. ``files``: the configuration first, then the policies by name.
+    """
+
+    settings: Settings
+    policy: Policy
+    notices: tuple[Notice, ...]
+    digest: str
+    files: tuple[Path, ...]
+
+
+def load_all(path: Path, *, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
+    """Settings and policy; raises :class:`gateway.errors.ConfigError` with all faults of all files, by place.
+
+    ``environ`` answers ``${NAME}`` (default: the process's); ``now`` judges certificates (seconds UTC; default: now).
+    """
+    reading = read_settings(path, environ=environ, now=now)
+    faults = list(reading.faults)
+    files = _policy_files(path, reading, faults)
+    documents = [read_document(file, str(file)) for file in files]
+    parsed = parse_policy(documents)
+    faults += parsed.faults
+    if faults or reading.settings is None:
+        raise ConfigError(sorted_faults(faults))
+    return Loaded(
+        reading.settings,
+        parsed.policy,
+        reading.notices + parsed.notices,
+        _digest([reading.document, *documents]),
+        (path, *files),
+    )
+
+
+def _policy_files(path: Path, reading: SettingsReading, faults: list[Fault]) -> list[Path]:
+    """The files that the patterns name, each once, named as seen from where the configuration was named."""
+    patterns = () if reading.settings is None else reading.settings.policies
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        matching = _matching(path.parent, pattern)
+        if not matching:
+            # Going on without would mean going on without the rules that someone wrote.
+            place = _place_of(reading.document, pattern)
+            faults.append(reading.document.fault(place, f"no file matches {pattern!r}"))
+        for name in matching:
+            found.setdefault(name.resolve(), name)
+    return sorted(found.values())
+
+
+def _matching(base: Path, pattern: str) -> list[Path]:
+    if "\0" in pattern:
+        return []
+    if glob.has_magic(pattern):
+        # Path.glob takes neither absolute patterns nor `..`.
+        names = sorted(glob.glob(pattern, root_dir=base, recursive=True))  # noqa: PTH207 - see above
+        return [_tidy(base / name) for name in names]
+    return [_tidy(base / pattern)] if os.path.lexists(base / pattern) else []
+
+
+def _tidy(path: Path) -> Path:
+    """The path without ``..`` where that is the same file: beyond a symbolic link it need not be."""
+    short = Path(os.path.normpath(path))
+    try:
+        return short if short.samefile(path) else path
+    except OSError:
+        return path
+
+
+def _place_of(document: Document, pattern: str) -> PathInFile:
+    node = document.node(("policies",))
+    for index, item in enumerate((node and node.items) or []):
+        if item.scalar == pattern:
+            return ("policies", index)
+    return ("policies",)
+
+
+def _digest(documents: list[Document]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(len(document.data).to_bytes(8, "big"))
+        digest.update(document.data)
+    return digest.hexdigest()
