@@ -47,9 +47,7 @@ _REFUSED_V6 = tuple(
         ("fc00::/7", "private"),
         ("fe80::/10", "link-local"),
         ("ff00::/8", "multicast"),
-        ("2001:2::/48", "benchmarking"),
-        ("2001:10::/28", "reserved"),
-        ("2001:20::/28", "reserved"),
+        ("2001::/23", "reserved"),  # protocol assignments, Teredo among them: no mail server lives there
         ("2001:db8::/32", "documentation"),
         ("3fff::/20", "documentation"),
     )
@@ -90,14 +88,12 @@ class DestinationGuard:
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
-    """The IPv4 addresses that packets to this address may end up at (RFC 4291, 3056, 4380, 6052)."""
+    """The IPv4 addresses that packets to this address may end up at (RFC 4291, 3056, 6052)."""
     last = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
     if ip.ipv4_mapped is not None:
         return (ip.ipv4_mapped,)
     if ip.sixtofour is not None:
         return (ip.sixtofour,)
-    if ip.teredo is not None:
-        return ip.teredo
     if ip in _NAT64 or ip in _COMPATIBLE:
         return (last,)
     return ()
