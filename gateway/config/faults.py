@@ -91,7 +91,9 @@ def _inner(annotation: Any) -> Any:
 
 def model_faults(document: Document, error: ValidationError, top: type[Section]) -> list[tuple[PathInFile, Fault]]:
     """Each objection of the model as a fault with its place, and the path that it speaks of."""
-    return [_fault(document, detail, top) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    # A list whose entries are all wrong is also "too short": saying so would be a fault that nobody made.
+    return [_fault(document, detail, top) for detail in details if detail["type"] != "too_short" or not detail["input"]]
 
 
 def _fault(document: Document, detail: Mapping[str, Any], top: type[Section]) -> tuple[PathInFile, Fault]:

@@ -20,26 +20,12 @@ from gateway.clock import SystemClock
 from gateway.config.checks import Problem, check_settings
 from gateway.config.faults import Notice, model_faults
 from gateway.config.model import Settings
+from gateway.config.rooms import WITHOUT_EFFECT
 from gateway.config.source import Document, PathInFile, read_document
 from gateway.config.values import Surroundings
 from gateway.errors import ConfigError, Fault
 
 __all__ = ["SettingsReading", "load_settings", "read_settings", "sorted_faults"]
-
-_UNBUILT = (
-    "directories",
-    "smime",
-    "pgp",
-    "pdf",
-    "dkim",
-    "portal",
-    "egress",
-    "audit",
-    "api",
-    "console",
-    "notify",
-)
-"""Sections whose rooms come later. Ignoring them weakens nothing: what they would add is simply not possible yet."""
 
 _LISTS = ("listeners", "connectors", "policies")
 """Sections in which one bad entry does not spoil the others."""
@@ -168,8 +154,8 @@ def _add(document: Document, problem: Problem, pruned: _Pruned, faults: list[Fau
 def _without_effect(document: Document, values: dict[str, Any]) -> list[Notice]:
     """What is given, and does nothing yet."""
     found = []
-    for section in _UNBUILT:
-        if section in values:
+    for section in values:
+        if section in WITHOUT_EFFECT:
             place = document.key_fault((section,), f"the section {section!r} has no effect yet")
             found.append(Notice(place.file, place.line, place.column, place.message))
     return found

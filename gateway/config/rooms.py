@@ -19,6 +19,7 @@ from gateway.config.values import (
 from gateway.mail.protection import Assurance
 
 __all__ = [
+    "WITHOUT_EFFECT",
     "Api",
     "Audit",
     "Console",
@@ -31,6 +32,11 @@ __all__ = [
     "Portal",
     "Smime",
 ]
+
+WITHOUT_EFFECT = frozenset(
+    {"directories", "smime", "pgp", "pdf", "dkim", "portal", "egress", "audit", "api", "console", "notify"}
+)
+"""Sections whose rooms come later. Ignoring them weakens nothing: what they would add is simply not possible yet."""
 
 KeyDirectory = Literal["local", "ldap", "smimea", "wkd", "openpgpkey"]
 
