@@ -187,6 +187,11 @@ class Channel:
             self._writer.write(data)
             await self._writer.drain()
 
+    def send_no_more(self) -> None:
+        """Close our half, so that the client sees the end while what it still sends is read."""
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+
     async def close(self, *, reset: bool = False) -> None:
         """Hang up: with close_notify and FIN, or with RST."""
         if reset:

@@ -25,6 +25,7 @@ class TlsFacts:
 class Command:
     """A command as it came: verb in capitals, the line without its end, under TLS or not, when, the code it got.
 
+    The end of a body counts as a command of its own, ``.``, because it is answered like one.
     ``reply`` is None while unanswered, and for good where the peer answered with garbage or not at all. ``at``
     is the peer's monotonic clock.
     """

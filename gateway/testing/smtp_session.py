@@ -207,8 +207,9 @@ class Conversation:
                 await channel.send(action.raw)
             case Manner.ENDLESS:
                 line = f"{code}-{action.text or text}\r\n".encode("utf-8", "surrogateescape")
+                piece = line if action.pause else line * 200
                 while True:
-                    await channel.send(line)
+                    await channel.send(piece)
                     await self._clock.sleep(action.pause)
             case Manner.DRIP:
                 await channel.send_slowly(_lines(code, text) + trailer, action.pause)
@@ -278,6 +279,7 @@ class Conversation:
             await channel.handshake(context)
         except (ssl.SSLError, ConnectionError) as error:
             session.handshake_error = str(error)
+            channel.send_no_more()
             await channel.absorb_handshake()  # a client that goes on in clear is to be seen
             session.ended = "client"
             raise _HangUpError from None
@@ -400,6 +402,8 @@ class Conversation:
             await self._refuse(554, "5.5.1 No valid recipients")
         elif await self._answer("data", 354, "End data with <CR><LF>.<CR><LF>", addresses=self._addresses):
             body = await self._read_data()
+            self._command = Command(".", ".", self._channel.under_tls, self._clock.monotonic())
+            self._session.commands.append(self._command)
             await self._finish(body, chunked=False)
 
     async def _read_data(self) -> Body:
