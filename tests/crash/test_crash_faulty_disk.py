@@ -1,0 +1,128 @@
+"""P8 and P6: a sync that fails is never called good; a full disk is told as such, heals, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash import tracer
+from tests.crash.ledger import Answer, Client, message
+from tests.crash.scene import Scene, scene
+from tests.peers.gateway_process import wait_for
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("crash"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Scene]:
+    if (why := tracer.missing()) is not None:
+        pytest.skip(why)
+    with scene(tmp_path) as made:
+        made.gateway.start()
+        yield made
+
+
+def send(stage: Scene, token: str, *, large: bool = False) -> Answer:
+    """One message over a connection of its own; a refused connection counts as an answer 421."""
+    try:
+        client = Client(stage.gateway.address, stage.gateway.port)
+    except OSError as error:
+        return Answer(421, str(error))
+    try:
+        return client.send(message(token, large=large))
+    finally:
+        client.close()
+
+
+def arrived(stage: Scene, *tokens: str) -> None:
+    wait_for(f"{', '.join(tokens)} arrive", lambda: set(tokens) <= stage.record.tokens(), seconds=30)
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "200 KB"])
+def test_a_sync_that_fails_closes_the_store_until_it_is_started_again(stage: Scene, *, large: bool) -> None:
+    assert send(stage, "before", large=large).accepted
+    arrived(stage, "before")
+    options = ("-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO")
+    with tracer.attached(stage.gateway.pids(), stage.gateway.directory / "strace.log", *options):
+        answer = send(stage, "during", large=large)
+        assert (answer.code, answer.text[:5]) == (451, "4.3.0"), answer
+        wait_for("not ready", lambda: stage.gateway.probe("/readyz") == 503)
+    # The disk is well again, but what it lost nobody knows: until a restart nothing is called good.
+    assert stage.gateway.probe("/healthz") == 200
+    assert stage.gateway.probe("/readyz") == 503
+    assert send(stage, "after").code in {421, 451}
+    assert stage.gateway.alive()
+
+    stage.gateway.kill9()
+    stage.gateway.start()
+    wait_for("ready", lambda: stage.gateway.probe("/readyz") == 200)
+    assert send(stage, "again", large=large).accepted
+    arrived(stage, "before", "again")
+    assert "after" not in stage.record.tokens()
+
+
+def test_a_log_that_cannot_grow_answers_452_and_heals(stage: Scene) -> None:
+    assert send(stage, "before").accepted
+    arrived(stage, "before")
+    (log,) = list(stage.gateway.data_dir.rglob("*-wal"))
+    options = ("-P", str(log), "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC")
+    with tracer.attached(stage.gateway.pids(), stage.gateway.directory / "strace.log", *options):
+        answer = send(stage, "during")
+        assert (answer.code, answer.text[:5]) == (452, "4.3.1"), answer
+        assert stage.gateway.alive()
+    taken = [send(stage, f"after-{number}") for number in range(3)]
+    assert taken[-1].accepted, taken
+    arrived(stage, "before", "after-2")
+
+
+class TestSmallDisk:
+    """A file system of 64 MB of the gateway's own, seen from outside through its process."""
+
+    @pytest.fixture
+    def small(self, tmp_path: Path) -> Iterator[Scene]:
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            pytest.skip("a small file system needs root and unshare")
+        trial = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs "$0"', str(tmp_path))
+        if subprocess.run(trial, capture_output=True, check=False).returncode != 0:
+            pytest.skip("this machine does not let root mount a tmpfs")
+        # The floor out of the way: here the disk itself says no.
+        with scene(tmp_path, settings={"limits": {"free_space": 0}}) as made:
+            made.gateway.data_dir.mkdir()
+            script = 'mount -t tmpfs -o size=64m,mode=0700 tmpfs "$0" && exec "$@"'
+            made.gateway.start(prefix=("unshare", "-m", "sh", "-c", script, str(made.gateway.data_dir)))
+            yield made
+
+    def filler(self, stage: Scene) -> Path:
+        assert stage.gateway.process is not None
+        return Path(f"/proc/{stage.gateway.process.pid}/root{stage.gateway.data_dir}/filler")
+
+    def fill(self, path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            block = bytes(1 << 16)
+            while block:
+                try:
+                    file.write(block)
+                except OSError:
+                    block = block[: len(block) // 2]
+
+    @pytest.mark.parametrize("large", [False, True], ids=["small", "200 KB"])
+    def test_a_full_disk_answers_452_and_heals_without_a_restart(self, small: Scene, *, large: bool) -> None:
+        assert send(small, "before", large=large).accepted
+        arrived(small, "before")
+        path = self.filler(small)
+        self.fill(path)
+        answers = [send(small, f"during-{number}", large=large) for number in range(4)]
+        refused = [answer for answer in answers if not answer.accepted]
+        assert refused, "the disk was full, and all was taken"
+        assert {(answer.code, answer.text[:5]) for answer in refused} == {(452, "4.3.1")}
+        assert small.gateway.alive()
+        path.unlink()
+        wait_for("mail is taken again", lambda: send(small, "after", large=large).accepted, seconds=30)
+        kept = [f"during-{number}" for number, answer in enumerate(answers) if answer.accepted]
+        arrived(small, "before", "after", *kept)
+        wait_for("ready", lambda: small.gateway.probe("/readyz") == 200)
