@@ -42,6 +42,9 @@ _MIN_TTL, _MAX_TTL = 5.0, 3600.0
 _FAILURE_TTL = 5.0
 _CAPACITY = 10_000
 
+# A server that did not answer is asked last for this long.
+_DOWN = 30.0
+
 _MAX_RECORDS = 100
 _MAX_CNAMES = 8
 
@@ -129,6 +132,7 @@ class DnsResolver:
     """A stub resolver on the configured servers, with a cache; one flight for questions that are asked together."""
 
     def __init__(self, settings: Dns, clock: Clock) -> None:
+        self._clock = clock
         self._total = settings.timeout
         self._try = min(_TRY, settings.timeout)
         named = [(server.host, server.port) for server in settings.resolvers]
@@ -142,6 +146,7 @@ class DnsResolver:
         )
         self._cache: TtlCache[tuple[str, str], Answer | DnsError] = TtlCache(clock, _CAPACITY)
         self._flights: dict[tuple[str, str], asyncio.Task[Answer]] = {}
+        self._down: dict[Server, float] = {}
 
     async def query(self, name: str, rdtype: str) -> Answer:
         """The answer, from the cache or the servers. Raises :class:`DnsError`."""
@@ -204,7 +209,7 @@ class DnsResolver:
         reasons: dict[Server, str] = {}
         distrust = False
         for _ in range(_ROUNDS):
-            for server in self.servers:
+            for server in self._in_order():
                 if distrust and not server.trusted:
                     continue
                 try:
@@ -215,8 +220,14 @@ class DnsResolver:
                     distrust = distrust or server.trusted
                 except (OSError, EOFError, ValueError, _Unreadable, dns.exception.DNSException) as error:
                     reasons[server] = _in_words(error)
+                    self._down[server] = self._clock.monotonic() + _DOWN
         told = "; ".join(f"{server.address} {reason}" for server, reason in reasons.items())
         raise DnsError(told or "no resolver is configured", name, rdtype)
+
+    def _in_order(self) -> list[Server]:
+        """The servers as configured, those that did not answer lately last."""
+        now = self._clock.monotonic()
+        return sorted(self.servers, key=lambda server: self._down.get(server, 0.0) > now)
 
     async def _ask(
         self, server: Server, qname: dns.name.Name, qtype: dns.rdatatype.RdataType

@@ -104,7 +104,12 @@ def test_ad_of_a_resolver_elsewhere_is_not_believed_by_itself(resolver_on: MakeR
 async def test_the_next_server_is_asked_when_one_fails(resolver_on: MakeResolver) -> None:
     dead = f"127.0.0.1:{free_port('127.0.0.1')}"
     async with DnsServer(ZONE) as server:
-        assert (await resolver_on(dead, server, timeout=4.0).query("a.example", "A")).records
+        resolver = resolver_on(dead, server, timeout=4.0)
+        started = asyncio.get_running_loop().time()
+        assert (await resolver.query("a.example", "A")).records
+        first = asyncio.get_running_loop().time() - started
+        assert (await resolver.query("text.example", "TXT")).records  # the dead one is now asked last
+        assert asyncio.get_running_loop().time() - started < 2 * first
 
 
 async def test_a_resolver_that_does_not_validate_never_overrules_one_that_does(clock: FakeClock) -> None:
