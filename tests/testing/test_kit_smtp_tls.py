@@ -283,3 +283,22 @@ async def test_large_mail_passes_through_tls(ca: CA, certificate: Certificate) -
         (message,) = peer.messages
         assert message.size == len(body)
         assert len(peer.sessions[0].tls_bytes) < 1000
+
+
+async def test_a_fault_of_the_scenario_is_raised_and_not_taken_for_one_of_the_client(dialogue: Talk) -> None:
+    with pytest.raises(ValueError, match="needs a certificate"):
+        async with SmtpPeer(behaviour=Behaviour(tls=Tls(implicit=True))) as peer, dialogue(peer) as talk:
+            await talk.ended()
+
+
+async def test_starttls_is_not_offered_without_a_certificate_nor_where_it_is_switched_off(
+    ca: CA, certificate: Certificate
+) -> None:
+    for shown, tls in [(None, Tls()), (certificate, Tls(offered=False))]:
+        async with SmtpPeer(certificate=shown, behaviour=Behaviour(tls=tls)) as peer:
+            async with client(peer, ca, start_tls=False) as smtp:
+                await smtp.ehlo()
+                assert not smtp.supports_extension("starttls")
+                assert (await smtp.execute_command(b"STARTTLS")).code == 502
+                await smtp.sendmail("a@a.example", ["b@b.example"], MAIL)
+            assert peer.messages[0].tls is None
