@@ -57,6 +57,10 @@ class Flights:
             self._map[slot * _SLOT : (slot + 1) * _SLOT] = bytes(_SLOT)
             self._free.append(slot)
 
+    def is_flying(self, message_id: str) -> bool:
+        """Whether the message is on a connection now."""
+        return message_id in self._uses
+
     def close(self) -> None:
         """Ended in order: nothing is in the air, the file goes."""
         self._map.close()

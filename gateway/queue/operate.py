@@ -102,12 +102,8 @@ async def cancel(queue: Queue, message: str, n: int, *, operator: str, reason: s
         raise QueueError(f"there is no recipient {message}.{n}")
     words = "An administrator of the mail gateway cancelled the delivery."
     entry = NoticeEntry(recipient_from_row(row), "5.7.1", f"{words} {reason}".strip())
-    await queue.store.write(
-        lambda tx: tx.event(
-            "operator", {"operator": operator, "verb": "cancel", "reason": reason}, message=message, n=n
-        )
-    )
-    return await queue.end_by_operator_or_time(message, n, StateEvent.CANCEL, entry)
+    facts = {"operator": operator, "reason": reason}
+    return await queue.end_by_operator_or_time(message, n, StateEvent.CANCEL, entry, facts)
 
 
 async def _run(queue: Queue, job: Any) -> State:

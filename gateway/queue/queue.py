@@ -206,7 +206,9 @@ class Queue:
             )
         return len(rows)
 
-    async def end_by_operator_or_time(self, message_id: str, n: int, event: StateEvent, entry: NoticeEntry) -> State:
+    async def end_by_operator_or_time(
+        self, message_id: str, n: int, event: StateEvent, entry: NoticeEntry, facts: dict[str, Any] | None = None
+    ) -> State:
         """End a recipient outside a delivery attempt, its sender told in the same transaction.
 
         Raises :class:`~gateway.errors.QueueError` where its state does not allow it.
@@ -225,7 +227,9 @@ class Queue:
             fresh = transaction.connection.execute(
                 select(recipients).where(recipients.c.message == message_id, recipients.c.n == n)
             ).one()
-            after = change_state(transaction, fresh, event, can_tell=can_tell, facts={"error": entry.explanation})
+            after = change_state(
+                transaction, fresh, event, can_tell=can_tell, facts={"error": entry.explanation, **(facts or {})}
+            )
             if notice is not None:
                 insert_message(transaction, self.store, notice, expire=schedule_of(settings).expire)
             return after, finish_message(transaction, self.store, message_id, 1)

@@ -205,6 +205,10 @@ class Spool:
         elif finished is not None and finished.blob is not None:
             await asyncio.to_thread(self._files.remove, finished.blob)
 
+    def disown(self) -> None:
+        """A row names the body now, or may: :meth:`abort` leaves its file alone from here on."""
+        self._finished = None
+
     def _spill(self, data: bytes) -> None:
         if self._handle is None:
             self._handle = self._files.create(self.message)

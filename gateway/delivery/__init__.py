@@ -1,0 +1,12 @@
+"""Delivery: the SMTP client side, where protection is enforced on the very connection that carries the mail.
+
+1. ``scheduler``    - takes what is due, each claim in a task
+2. ``deliver``      - one claim, from decision to outcome (its docstring is the numbered list)
+3. ``nexthop``      - where mail goes and what a session there must show
+4. ``sites``        - workers that own a connection each
+5. ``session``, ``protocol``, ``target``, ``contexts`` - connect, EHLO, STARTTLS, the guard
+6. ``judge``, ``trust``, ``names``, ``peer`` - what a TLS session proves (pure)
+7. ``transaction``, ``wire`` - MAIL, RCPT, DATA, body; every octet checked
+8. ``verdict``      - what an attempt's failures mean together (pure)
+9. ``trace_fields`` - what is put in front of the accepted bytes
+"""

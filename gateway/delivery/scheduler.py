@@ -1,0 +1,167 @@
+"""When what is due is taken: claims while there are free slots, sleeps until the next one is due.
+
+Work per step grows with what is due, not with what waits. Another process (an operator's command) may make something
+due; so the sleep is never longer than a second, and what it ends with is one look at an index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.delivery.deliver import Deliverer
+from gateway.errors import StoreError
+from gateway.queue.outcomes import LeaseLost
+from gateway.queue.queue import Queue
+from gateway.queue.records import Claim, Outcome
+from gateway.queue.states import StateEvent
+
+__all__ = ["Scheduler"]
+
+_log = structlog.get_logger()
+
+#: Recipients in delivery at once.
+MAX_ACTIVE = 400
+#: Recipients of one domain in delivery at once: a dead domain must not fill all slots.
+MAX_PER_DOMAIN = 100
+#: Recipients claimed in one transaction.
+_CLAIM_BATCH = 100
+#: Bytes of bodies that may be in memory for their first delivery (architecture: 32 MiB a worker).
+MEMORY_BUDGET = 32 * 1024 * 1024
+_LONGEST_SLEEP = 1.0
+_AFTER_STORE_ERROR = 5.0
+
+
+class Scheduler:
+    """Runs deliveries until told to stop."""
+
+    def __init__(self, queue: Queue, deliverer: Deliverer, clock: Clock) -> None:
+        self._queue = queue
+        self._deliverer = deliverer
+        self._clock = clock
+        self._active: Counter[str] = Counter()
+        self._tasks: dict[asyncio.Task[None], Claim] = {}
+        self._memory = 0
+        self._stopping = False
+
+    @property
+    def active(self) -> int:
+        """Recipients in delivery now."""
+        return self._active.total()
+
+    def has_room(self, domains: Iterable[str], size: int) -> bool:
+        """Whether a message may begin as claimed: slots are free, and memory for its bytes."""
+        if self._stopping or self._memory + size > MEMORY_BUDGET:
+            return False
+        wanted = Counter(domains)
+        return self.active + wanted.total() <= MAX_ACTIVE and all(
+            self._active[domain] + number <= MAX_PER_DOMAIN for domain, number in wanted.items()
+        )
+
+    def start(self, claims: Iterable[Claim]) -> None:
+        """Deliver these claims, each in a task of its own."""
+        for claim in claims:
+            self._active[claim.domain] += len(claim.recipients)
+            self._memory += 0 if claim.plain is None else len(claim.plain)
+            task = asyncio.create_task(self._deliver(claim), name=f"deliver {claim.message.id}")
+            self._tasks[task] = claim
+            task.add_done_callback(self._ended)
+
+    async def run(self) -> None:
+        """Claim and deliver until :meth:`stop`."""
+        while not self._stopping:
+            self._queue.wake.clear()
+            try:
+                claimed = await self._claim()
+                if claimed:
+                    continue
+                due = await self._queue.next_due(self._busy())
+            except StoreError as error:
+                _log.error("claim_failed", error=str(error))
+                await self._clock.sleep(_AFTER_STORE_ERROR)
+                continue
+            await self._sleep(due)
+
+    async def _claim(self) -> int:
+        room = min(MAX_ACTIVE - self.active, _CLAIM_BATCH)
+        if room <= 0:
+            return 0
+        busy = self._busy()
+        due = await self._queue.next_due(busy)
+        if due is None or due > self._clock.time():
+            return 0
+        claims = await self._queue.claim(room, busy)
+        self.start(claims)
+        return len(claims)
+
+    def _busy(self) -> list[str]:
+        return [domain for domain, number in self._active.items() if number >= MAX_PER_DOMAIN]
+
+    async def _sleep(self, due: float | None) -> None:
+        wait = _LONGEST_SLEEP
+        if due is not None and self.active < MAX_ACTIVE:
+            wait = min(max(due - self._clock.time(), 0.01), _LONGEST_SLEEP)
+        waker = asyncio.ensure_future(self._queue.wake.wait())
+        timer = asyncio.ensure_future(self._clock.sleep(wait))
+        try:
+            await asyncio.wait({waker, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waker.cancel()
+            timer.cancel()
+
+    async def stop(self, grace: float) -> None:
+        """Claim nothing more; wait up to ``grace`` seconds, then give back what is on no connection."""
+        self._stopping = True
+        self._queue.wake.set()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace)
+        for task in list(self._tasks):
+            task.cancel()
+        for task in list(self._tasks):
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _deliver(self, claim: Claim) -> None:
+        try:
+            await self._deliverer.deliver(claim)
+        except LeaseLost as error:
+            _log.warning("lease_lost", message=claim.message.id, error=str(error))
+        except asyncio.CancelledError:
+            await self._give_back(claim)
+            raise
+        except StoreError as error:
+            # The claim stays ours until this process ends; then it is recovered: nothing is lost.
+            _log.error("outcome_not_recorded", message=claim.message.id, error=str(error))
+        except Exception:  # noqa: BLE001  a fault of our own must not take the claim with it
+            _log.exception("delivery_failed", message=claim.message.id)
+            await self._defer(claim)
+
+    async def _give_back(self, claim: Claim) -> None:
+        """Stopping: what is on a connection may have arrived, so its lease is left for recovery to judge."""
+        if self._queue.flights.is_flying(claim.message.id):
+            return
+        with suppress(StoreError, LeaseLost):
+            outcomes = [Outcome(recipient.n, StateEvent.UNCLAIM) for recipient in claim.recipients]
+            await self._queue.record(claim, outcomes)
+
+    async def _defer(self, claim: Claim) -> None:
+        """A fault of our own: the recipients wait for their next attempt, which the claim has set already."""
+        with suppress(StoreError, LeaseLost):
+            outcomes = [
+                Outcome(recipient.n, StateEvent.DEFER, error="a fault of our own; the log has it under this message id")
+                for recipient in claim.recipients
+            ]
+            await self._queue.record(claim, outcomes)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        claim = self._tasks.pop(task)
+        self._active[claim.domain] -= len(claim.recipients)
+        if self._active[claim.domain] <= 0:
+            del self._active[claim.domain]
+        self._memory -= 0 if claim.plain is None else len(claim.plain)
+        self._queue.wake.set()

@@ -1,0 +1,309 @@
+"""Owning workers: each holds one connection to a site and takes mail for it until nothing comes for a moment.
+
+A site is the set of hosts, the TLS policy and the source address together (:attr:`NextHop.key`). There is no pool to
+check connections in and out of: a worker owns its connection from the handshake to QUIT, so no two tasks can ever use
+one at the same time, and none is left behind. It is limited by time, not by count: a slow host must not attract most
+of the sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from gateway.delivery.nexthop import Hop, NextHop
+from gateway.delivery.session import Session, SessionFailed
+from gateway.delivery.target import Environment, Target
+from gateway.delivery.transaction import NeedsSevenBit, StaleSession, Transaction, TransactionResult
+from gateway.directory.addresses import Family, find_addresses
+from gateway.directory.destinations import DestinationGuard
+from gateway.directory.resolver import DnsError, Resolver
+from gateway.errors import GatewayError
+from gateway.mail.attempt import Failure, Stage, TlsEvidence, Verdict
+from gateway.mail.protection import Assurance
+
+__all__ = ["Carried", "Failed", "HostFailure", "Job", "SiteLimits", "Sites"]
+
+_log = structlog.get_logger()
+
+#: Most addresses that one attempt dials, over all hosts.
+_MAX_ADDRESSES = 6
+#: For hosts that the administrator named.
+_EVERYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+
+
+@dataclass(frozen=True, slots=True)
+class HostFailure:
+    """Why one address of one host was no good."""
+
+    host: str
+    address: str
+    failure: Failure
+    evidence: TlsEvidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A transaction took place, whatever came of it; ``before`` are the addresses that failed until it could."""
+
+    host: str
+    address: str
+    evidence: TlsEvidence | None
+    attained: Assurance
+    result: TransactionResult
+    before: tuple[HostFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No session was good enough: nothing of the message was sent."""
+
+    failures: tuple[HostFailure, ...]
+
+
+@dataclass(slots=True)
+class Job:
+    """One transaction to carry, and what to do where the peer needs 7-bit."""
+
+    transaction: Transaction
+    seven_bit: Callable[[Transaction], Awaitable[Transaction]]
+    done: asyncio.Future[Carried | Failed]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLimits:
+    """Per site: connections at once; seconds of idleness and of age after which one is ended."""
+
+    connections: int = 20
+    idle: float = 2.0
+    lifetime: float = 300.0
+
+
+@dataclass(slots=True)
+class _Site:
+    hop: NextHop
+    waiting: deque[Job] = field(default_factory=deque)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    workers: int = 0
+    idle: int = 0
+
+
+class Sites:
+    """All sites that mail is on its way to.
+
+    ``on_session`` hears of every session that was judged: version, attained level and result, for the metrics.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        environment: Callable[[], Environment],
+        guard: Callable[[], DestinationGuard],
+        limits: Callable[[], SiteLimits],
+        families: Callable[[], Sequence[Family]] = lambda: ("ipv4",),
+        on_session: Callable[[TlsEvidence | None, str], None] = lambda _evidence, _result: None,
+    ) -> None:
+        self._resolver = resolver
+        self._environment = environment
+        self._guard = guard
+        self._limits = limits
+        self._families = families
+        self._on_session = on_session
+        self._sites: dict[tuple[object, ...], _Site] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def carry(
+        self, hop: NextHop, transaction: Transaction, seven_bit: Callable[[Transaction], Awaitable[Transaction]]
+    ) -> Carried | Failed:
+        """Send one transaction to the site; waits for a connection where all of the site's are in use.
+
+        Raises what :meth:`Session.send` raises beyond a stale connection, and what ``seven_bit`` raises.
+        """
+        site = self._sites.setdefault(hop.key, _Site(hop))
+        site.hop = hop  # the newest order of hosts
+        job = Job(transaction, seven_bit, asyncio.get_running_loop().create_future())
+        site.waiting.append(job)
+        site.arrived.set()
+        if site.idle < len(site.waiting) and site.workers < self._limits().connections:
+            site.workers += 1
+            task = asyncio.create_task(self._work(site), name=f"site {hop.hops[0].host if hop.hops else '-'}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            return await job.done
+        except asyncio.CancelledError:
+            if job in site.waiting:
+                site.waiting.remove(job)
+            raise
+
+    async def close(self) -> None:
+        """End idle connections and wait for the workers; jobs that still wait are cancelled by their owners."""
+        for task in list(self._tasks):
+            task.cancel()
+        for task in list(self._tasks):
+            with suppress(asyncio.CancelledError):
+                await task
+
+    # -- a worker -------------------------------------------------------------------------------------------------
+
+    async def _work(self, site: _Site) -> None:
+        session: Session | None = None
+        try:
+            while True:
+                job = await self._next_job(site, wait=session is not None)
+                if job is None:
+                    break
+                session = await self._serve(site, job, session)
+                if session is not None and session.age > self._limits().lifetime:
+                    await session.quit()
+                    session = None
+        finally:
+            site.workers -= 1
+            if not site.workers and not site.waiting:
+                self._sites.pop(site.hop.key, None)
+            if session is not None:
+                await _end(session)
+
+    async def _next_job(self, site: _Site, *, wait: bool) -> Job | None:
+        """The next job; None once none came for the idle time (at once for a worker without a connection)."""
+        while not site.waiting:
+            if not wait:
+                return None
+            site.arrived.clear()
+            site.idle += 1
+            try:
+                async with asyncio.timeout(self._limits().idle):
+                    await site.arrived.wait()
+            except TimeoutError:
+                return None
+            finally:
+                site.idle -= 1
+        return site.waiting.popleft()
+
+    async def _serve(self, site: _Site, job: Job, session: Session | None) -> Session | None:
+        """Carry one job; the session to go on with, if it is still good."""
+        try:
+            before: tuple[HostFailure, ...] = ()
+            while True:
+                if session is None or not session.alive:
+                    session, before = await self._connect(site.hop)
+                if session is None:
+                    failed = Failed(before)
+                    _settle(job, failed)
+                    self._fail_waiting(site, failed)
+                    return None
+                try:
+                    result = await self._send(session, job)
+                except StaleSession:
+                    session = None
+                    continue
+                break
+            carried = Carried(
+                session.target.host, session.target.address, session.evidence, session.attained, result, before
+            )
+            _settle(job, carried)
+        except asyncio.CancelledError:
+            job.done.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  it belongs to the job; the worker lives on
+            if not job.done.done():
+                job.done.set_exception(error)
+            if session is not None and not session.alive:
+                session = None
+        return session if session is not None and session.alive else None
+
+    async def _send(self, session: Session, job: Job) -> TransactionResult:
+        try:
+            return await session.send(job.transaction)
+        except NeedsSevenBit:
+            job.transaction = await job.seven_bit(job.transaction)
+            return await session.send(job.transaction)
+
+    @staticmethod
+    def _fail_waiting(site: _Site, failed: Failed) -> None:
+        """Nobody could connect just now: those who wait for the same hear the same, unless others are connected."""
+        if site.workers > 1:
+            return
+        while site.waiting:
+            _settle(site.waiting.popleft(), failed)
+
+    # -- connecting -----------------------------------------------------------------------------------------------
+
+    async def _connect(self, hop: NextHop) -> tuple[Session | None, tuple[HostFailure, ...]]:
+        """The first session that is good enough, in the order of hosts and addresses; and what failed before it."""
+        failures = [HostFailure(host, "", failure) for host, failure in hop.excluded]
+        dialled = 0
+        for candidate in hop.hops:
+            addresses = await self._addresses(candidate, failures)
+            for address in addresses:
+                if dialled >= _MAX_ADDRESSES:
+                    break
+                dialled += 1
+                session = await self._open(hop, candidate, address, failures)
+                if session is not None:
+                    return session, tuple(failures)
+        return None, tuple(failures)
+
+    async def _addresses(self, hop: Hop, failures: list[HostFailure]) -> tuple[str, ...]:
+        guard = _EVERYWHERE if hop.exempt else self._guard()
+        if hop.address is not None:
+            if guard.refusal(hop.address) is None:
+                return (hop.address,)
+            failures.append(_refused(hop.host, hop.address))
+            return ()
+        try:
+            found = await find_addresses(self._resolver, hop.host, guard, self._families())
+        except DnsError as error:
+            failures.append(HostFailure(hop.host, "", Failure(Stage.DNS, Verdict.TEMPORARY, str(error))))
+            return ()
+        failures.extend(_refused(hop.host, address) for address in found.refused)
+        if not found.addresses and not found.refused:
+            failure = Failure(Stage.DNS, Verdict.TEMPORARY, f"{hop.host} has no address")
+            failures.append(HostFailure(hop.host, "", failure))
+        return found.addresses
+
+    async def _open(self, next_hop: NextHop, hop: Hop, address: str, failures: list[HostFailure]) -> Session | None:
+        target = Target(hop.host, address, hop.port, hop.names, next_hop.source)
+        policy = next_hop.policy
+        while True:
+            try:
+                session = await Session.open(target, policy, self._environment(), next_hop.credentials)
+            except SessionFailed as error:
+                if error.failure.stage not in (Stage.CONNECT, Stage.GREETING, Stage.EHLO):
+                    self._on_session(error.evidence, str(error.failure.verdict))
+                failures.append(HostFailure(hop.host, address, error.failure, error.evidence))
+                if policy.starttls == "try" and error.failure.verdict is Verdict.ASSURANCE:
+                    # Opportunistic TLS that broke: policy allows this mail in clear, so it may go (RFC 7435).
+                    policy = replace(policy, starttls="never")
+                    continue
+                return None
+            except GatewayError as error:
+                failures.append(HostFailure(hop.host, address, Failure(Stage.CONNECT, Verdict.TEMPORARY, str(error))))
+                return None
+            self._on_session(session.evidence, "ok")
+            return session
+
+
+async def _end(session: Session) -> None:
+    """QUIT - or drop the connection where the worker itself is being ended."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        session.abort()
+    else:
+        await session.quit()
+
+
+def _refused(host: str, address: str) -> HostFailure:
+    reason = f"{address} is a private or special address; delivery.allow_networks does not list it"
+    return HostFailure(host, address, Failure(Stage.DNS, Verdict.TEMPORARY, reason))
+
+
+def _settle(job: Job, outcome: Carried | Failed) -> None:
+    if not job.done.done():
+        job.done.set_result(outcome)

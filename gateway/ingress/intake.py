@@ -1,0 +1,313 @@
+"""From a received message to a durable one: judge, decide the state of each recipient, write, start delivery.
+
+1. addresses of our own domain end here; postmaster@hostname goes to the configured postmaster
+2. policy is evaluated for each recipient; a connector in stage ``observe`` only records what it would have said
+3. rejected by all: refused (``soft``: 451); rejected by some: their part is reported to the sender
+4. the body is finished - synced where it is a file - and the accept transaction makes everything durable
+5. what is claimed with it goes straight to delivery
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.config.inbound import Connector, Stage
+from gateway.config.model import Settings
+from gateway.errors import Refusal, StoreError, StoreFailed
+from gateway.ingress.seams import Submission
+from gateway.mail.address import Address
+from gateway.mail.dsn import Action
+from gateway.mail.envelope import Message, Recipient
+from gateway.mail.headers import HeaderError, decode_text, fields
+from gateway.mail.ids import uuid7
+from gateway.mail.protection import Assurance, Disposition, Method, Requirement, RuleMatch
+from gateway.policy import MessageFacts, Policy, evaluate, evaluate_envelope
+from gateway.queue.accept import AlreadyAccepted
+from gateway.queue.notices import NoticeEntry, make_notice
+from gateway.queue.queue import Queue, schedule_of
+from gateway.queue.records import Claim, Idempotency, NewMessage, NewRecipient, silent_kinds
+from gateway.queue.states import State
+from gateway.store.bodies import SealedBody, Spool
+
+__all__ = ["Dispatch", "IntakeObserver", "QueueIntake"]
+
+_log = structlog.get_logger()
+
+
+class Dispatch(Protocol):
+    """Where claims that an accept made go to."""
+
+    def has_room(self, domains: Iterable[str], size: int) -> bool:
+        """Whether a message may begin as claimed."""
+        ...
+
+    def start(self, claims: Iterable[Claim]) -> None:
+        """Deliver these claims."""
+        ...
+
+
+class IntakeObserver:
+    """Hears what was decided, for metrics; this one listens to nothing."""
+
+    def evaluated(self, seconds: float, rules: Iterable[str]) -> None:
+        """A message was judged; the rules that matched, each once."""
+
+    def alarm(self, kind: str) -> None:
+        """Something needs a person."""
+
+
+@dataclass(slots=True)
+class QueueIntake:
+    """The intake over a queue and a policy; see the seam ``gateway.ingress.seams.Intake``."""
+
+    queue: Queue
+    settings: Callable[[], Settings]
+    policy: Callable[[], Policy]
+    dispatch: Dispatch
+    clock: Clock
+    observer: IntakeObserver
+    stopping: bool = False
+
+    def ready(self) -> Refusal | None:
+        """Stopping, no room or a failed store; None while mail can be taken."""
+        store = self.queue.store
+        if self.stopping:
+            return Refusal(421, "4.3.2", "The service is stopping, please try again later", reason="stopping")
+        if store.writer.failed:
+            return Refusal(451, "4.3.0", StoreError.public, reason="store_failed", detail=store.writer.failed)
+        if store.space.problem:
+            return Refusal(
+                452,
+                "4.3.1",
+                "Insufficient system storage, please try again later",
+                reason="no_space",
+                detail=store.space.problem,
+            )
+        return None
+
+    def new_id(self) -> str:
+        """A fresh message id."""
+        return uuid7(self.clock.time(), os.urandom(10))
+
+    async def open_spool(self, message_id: str) -> Spool:
+        """A sealed spool in the store."""
+        self.queue.store.space.require()
+        return self.queue.store.spool(message_id)
+
+    def check_recipient(
+        self, connectors: Sequence[Connector], sender: Address | None, recipient: Address
+    ) -> Refusal | None:
+        """Unknown addresses of our own domain, and reject rules that need only the envelope.
+
+        A rule only refuses here where every connector that the message may turn out to come by would apply it.
+        """
+        local = self.settings().local
+        if local.domain is not None and recipient.domain == local.domain and not self._is_notice_address(recipient):
+            return Refusal(550, "5.1.1", "There is no such address here", reason="unknown_local")
+        if not connectors or any(connector.stage is Stage.OBSERVE for connector in connectors):
+            return None
+        text = evaluate_envelope(self.policy(), sender, recipient)
+        if text is None:
+            return None
+        if any(connector.stage is Stage.SOFT for connector in connectors):
+            return self._soft(text)
+        return Refusal(550, "5.7.1", text, reason="policy")
+
+    async def accept(self, submission: Submission) -> str:
+        """Judge and keep. Raises :class:`Refusal` and :class:`StoreError`; then nothing was kept."""
+        spool = submission.spool
+        assert isinstance(spool, Spool)
+        recipients = self._judge(submission)
+        self._refuse_if_all_rejected(submission, recipients)
+        body = await spool.finish()
+        self.queue.store.space.require()
+        new = self._new_message(submission, recipients, body=body)
+        notices = await self._reject_notices(new)
+        deliverable = [r.recipient.address.domain for r in recipients if r.state is State.QUEUED]
+        claim = bool(deliverable) and self.dispatch.has_room(deliverable, body.size if body.plain is not None else 0)
+        try:
+            claims = await self.queue.accept(new, also=notices, claim=claim)
+        except AlreadyAccepted as repeated:
+            await spool.abort()
+            return repeated.message
+        except StoreFailed:
+            spool.disown()  # whether its row is there is not known: the file must stay
+            raise
+        spool.disown()
+        self.dispatch.start(claims)
+        return new.message.id
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def _judge(self, submission: Submission) -> list[NewRecipient]:
+        started = self.clock.monotonic()
+        subject = _subject(submission.header_block)
+        matched: set[str] = set()
+        judged = []
+        for recipient in submission.message.envelope.recipients:
+            entry = self._judge_one(submission, recipient, subject)
+            matched.update(match.name for match in entry.requirement.rules)
+            judged.append(entry)
+        self.observer.evaluated(self.clock.monotonic() - started, matched)
+        return judged
+
+    def _judge_one(self, submission: Submission, recipient: Recipient, subject: str | None) -> NewRecipient:
+        policy = self.policy()
+        recipient = self._aliased(recipient)
+        address = recipient.address
+        protect = _protect(submission.control.protect)
+        facts = MessageFacts(
+            sender=submission.message.envelope.sender,
+            recipient=address,
+            subject=subject,
+            tags=submission.control.tags,
+            protect=protect,
+        )
+        requirement = evaluate(policy, facts)
+        if self._is_local(address):
+            return NewRecipient(recipient, requirement, State.DELIVERED, error="ends here: an address of our own")
+        if address.key in submission.looping:
+            return NewRecipient(recipient, requirement, State.REJECTED, error="5.4.6 mail loop: it passed three times")
+        if submission.connector.stage is Stage.OBSERVE:
+            return NewRecipient(recipient, _observed(requirement))
+        if requirement.disposition is Disposition.REJECT:
+            return NewRecipient(recipient, requirement, State.REJECTED, error=f"5.7.1 {requirement.reason}")
+        if requirement.disposition is Disposition.HOLD:
+            expires = requirement.hold_expires or schedule_of(self.settings()).expire
+            return NewRecipient(recipient, requirement, State.HELD, self.clock.time() + expires, requirement.reason)
+        return NewRecipient(recipient, requirement)
+
+    def _aliased(self, recipient: Recipient) -> Recipient:
+        settings = self.settings()
+        own = f"postmaster@{settings.hostname}"
+        if recipient.address.key == own and settings.postmaster.key != own:
+            return replace(recipient, address=settings.postmaster)
+        return recipient
+
+    def _is_local(self, address: Address) -> bool:
+        domain = self.settings().local.domain
+        return domain is not None and address.domain == domain
+
+    def _is_notice_address(self, address: Address) -> bool:
+        """``notices`` itself, or with a token behind ``+`` (VERP): bounces of notices come back there."""
+        name = self.settings().local.notices.casefold()
+        local = address.local.casefold()
+        return local in (name, "postmaster") or local.startswith(f"{name}+")
+
+    def _refuse_if_all_rejected(self, submission: Submission, recipients: Sequence[NewRecipient]) -> None:
+        rejected = [entry for entry in recipients if entry.state is State.REJECTED]
+        if len(rejected) < len(recipients):
+            return
+        code, _, text = rejected[0].error.partition(" ")
+        if code == "5.4.6":
+            raise Refusal(554, "5.4.6", "Mail loop: this message has passed here before", reason="loop")
+        if submission.connector.stage is Stage.SOFT:
+            raise self._soft(text)
+        raise Refusal(550, "5.7.1", text or "Not allowed by policy", reason="policy")
+
+    def _soft(self, text: str) -> Refusal:
+        self.observer.alarm("soft_refusal")
+        return Refusal(451, "4.7.1", text or "Not allowed by policy", reason="policy")
+
+    # -- keeping ------------------------------------------------------------------------------------------------------
+
+    def _new_message(self, submission: Submission, recipients: list[NewRecipient], *, body: SealedBody) -> NewMessage:
+        envelope = submission.message.envelope
+        silent = envelope.sender is None or submission.message.kind in silent_kinds
+        if silent:
+            recipients = [
+                replace(entry, state=State.DROPPED) if entry.state is State.REJECTED else entry for entry in recipients
+            ]
+        facts: dict[str, object] = {"stage": str(submission.connector.stage)}
+        if submission.violations:
+            facts["would_refuse"] = list(submission.violations)
+        observed = submission.connector.stage is Stage.OBSERVE
+        message = replace(
+            submission.message,
+            size=body.size,
+            digest=body.digest,
+            envelope=replace(envelope, recipients=tuple(entry.recipient for entry in recipients)),
+        )
+        return NewMessage(
+            message=message,
+            body=body,
+            recipients=tuple(recipients),
+            eight_bit=submission.eight_bit,
+            observed=observed,
+            signature=submission.dkim_signature,
+            idempotency=_idempotency(submission, message),
+            facts=facts,
+        )
+
+    async def _reject_notices(self, new: NewMessage) -> list[NewMessage]:
+        entries = [
+            NoticeEntry(entry.recipient, *_status_and_words(entry.error))
+            for entry in new.recipients
+            if entry.state is State.REJECTED
+        ]
+        if not entries:
+            return []
+        header = b"" if new.body.plain is None else new.body.plain.split(b"\r\n\r\n", 1)[0] + b"\r\n"
+        notice = await make_notice(
+            self.queue.store, self.settings(), self.clock, new.message, Action.FAILED, entries, header=header
+        )
+        return [] if notice is None else [notice]
+
+
+def _status_and_words(error: str) -> tuple[str, str]:
+    status, _, text = error.partition(" ")
+    return status, text or "It was rejected by the policy of your organisation."
+
+
+def _subject(block: bytes) -> str | None:
+    """The decoded subject; "" where there is none, None where it cannot be known for certain."""
+    try:
+        found = [field for field in fields(block) if field.name == "subject"]
+    except HeaderError:
+        return None
+    if not found:
+        return ""
+    return decode_text(found[0].value) if len(found) == 1 else None
+
+
+def _protect(names: Sequence[str]) -> frozenset[Method] | None:
+    """X-Gateway-Protect as a set; unknown names name nothing, so a misspelt header can only tighten."""
+    if not names:
+        return None
+    known = {str(method): method for method in Method}
+    return frozenset(known[name] for name in names if name in known)
+
+
+def _observed(requirement: Requirement) -> Requirement:
+    """Stage ``observe``: the mail leaves as ``plain``; what policy would have asked stays in the record."""
+    asked = requirement.as_json()
+    effect = f"observed only: methods {', '.join(asked['methods'])}; tls {asked['tls']}; {asked['disposition']}"
+    return Requirement(
+        methods=frozenset({Method.PLAIN}),
+        tls=Assurance.NONE,
+        rules=(*requirement.rules, RuleMatch("stage observe", effect)),
+        digest=requirement.digest,
+    )
+
+
+def _idempotency(submission: Submission, message: Message) -> Idempotency | None:
+    key = submission.control.idempotency_key
+    if not key:
+        return None
+    sender = "" if message.envelope.sender is None else message.envelope.sender.key
+    recipients = sorted(recipient.address.key for recipient in message.envelope.recipients)
+    return Idempotency(
+        _digest("scope", submission.connector.name, sender, key),
+        _digest("content", message.digest, *recipients),
+    )
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
