@@ -99,10 +99,10 @@ class HeaderCollector:
         self.complete = False
         self.overflow = False
 
-    def feed(self, piece: bytes) -> bytes:
-        """What of ``piece`` (and earlier ones) belongs to the body: b"" until the header block is complete.
+    def feed(self, piece: bytes) -> bytes | None:
+        """What of ``piece`` (and earlier ones) belongs to the body, which begins with the empty line.
 
-        The body begins with the empty line.
+        None until the header block is complete.
         """
         buffer = self._buffer
         start = max(0, len(buffer) - 3)
@@ -115,18 +115,19 @@ class HeaderCollector:
         if len(buffer) > self._limit + 2:
             self.overflow = True
             buffer.clear()
-        return b""
+        return None
 
     def finish(self) -> None:
         """The message ended: where no empty line came, all of it was header."""
         if not self.complete and not self.overflow:
             self._complete(len(self._buffer))
 
-    def _complete(self, end: int) -> bytes:
+    def _complete(self, end: int) -> bytes | None:
         self.overflow = end > self._limit
+        body = None
         if not self.overflow:
             self.complete = True
             self.block = bytes(self._buffer[:end])
-        body = bytes(self._buffer[end:])
+            body = bytes(self._buffer[end:])
         self._buffer.clear()
-        return b"" if self.overflow else body
+        return body

@@ -114,7 +114,11 @@ class IngressMetrics(Protocol):
     """Where ingress counts. ``connector`` and ``listener`` are names out of the configuration."""
 
     def received(self, connector: str, result: str) -> None:
-        """The end of one DATA: ``accepted``, ``client_gone`` (accepted, nobody heard it) or a refusal's reason."""
+        """The end of one DATA.
+
+        ``accepted``, ``client_gone`` (accepted, nobody heard it), ``incomplete`` (it broke off), or the reason of a
+        refusal. ``connector`` is "" where none was found.
+        """
         ...
 
     def connections(self, listener: str, change: int) -> None:

@@ -1,0 +1,248 @@
+"""The server: listeners that come and go with the configuration, sessions that are counted, timed and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.clock import Clock
+from gateway.config.model import ClientCertificates, Listener, ListenerTls, Settings
+from gateway.ingress.certificates import Reload, ServerCertificate
+from gateway.ingress.client_certificate import Trust
+from gateway.ingress.connection import Connection
+from gateway.ingress.door import Door, Services
+from gateway.ingress.limits import ConnectionCounts, Rates
+from gateway.ingress.networks import load_networks
+from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
+from gateway.ingress.session import SmtpSession
+
+__all__ = ["Bound", "IngressServer", "ServerError"]
+
+#: How often deadlines are looked at, in seconds of the clock.
+TICK = 1.0
+BACKLOG = 512
+
+
+class ServerError(RuntimeError):
+    """A listener cannot be opened; the message says which one and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An address that listens."""
+
+    listener: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class IngressServer:
+    """The SMTP server of one process.
+
+    ``processes``: how many processes share the gateway's limits and - with more than one - its ports. Everything runs
+    on the event loop that :meth:`start` is called on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        intake: Intake,
+        clock: Clock,
+        metrics: IngressMetrics,
+        log: FilteringBoundLogger,
+        *,
+        lookup_txt: LookupTxt,
+        loop_key: bytes,
+        processes: int = 1,
+    ) -> None:
+        # The library writes every command and every line of data to its own logger.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
+        rates = Rates(clock, processes)
+        self.services = Services(intake, clock, metrics, rates, lookup_txt, loop_key, log)
+        self.counts = ConnectionCounts(processes)
+        self.commits: set[asyncio.Task[str]] = set()
+        self.stopping = False
+        self._processes = processes
+        self._door = self._open_door(settings)
+        self._settings = settings
+        self._servers: dict[str, asyncio.Server] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._sessions: set[Connection] = set()
+        self._ticker: asyncio.Task[None] | None = None
+
+    # -- what sessions ask (gateway.ingress.connection.Host) -------------------------------------------------------
+
+    @property
+    def door(self) -> Door:
+        """The configuration in force now."""
+        return self._door
+
+    def opened(self, session: Connection) -> None:
+        """A connection that is served."""
+        self._sessions.add(session)
+
+    def closed(self, session: Connection) -> None:
+        """It is over."""
+        self._sessions.discard(session)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> tuple[Bound, ...]:
+        """Open all listeners: all or none. Raises :class:`ServerError`."""
+        self._ticker = asyncio.create_task(self._tick())
+        try:
+            await self._listen(self._settings.listeners)
+        except ServerError:
+            await self.close()
+            raise
+        return self.bound
+
+    @property
+    def bound(self) -> tuple[Bound, ...]:
+        """The addresses that listen, in the order of the configuration."""
+        return tuple(
+            Bound(name, *each.getsockname()[:2]) for name, server in self._servers.items() for each in server.sockets
+        )
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open at the moment."""
+        return len(self._sessions)
+
+    @property
+    def certificate_expires(self) -> float | None:
+        """When our certificate ends (seconds since the epoch); None where there is none."""
+        certificate = self._door.certificate
+        return None if certificate is None else certificate.not_after
+
+    async def reload(self, settings: Settings) -> None:
+        """Work by new settings: open sessions keep their transaction, everything later sees the new ones.
+
+        All or nothing: raises :class:`ServerError`, ``CertificateError`` or ``TrustError`` and changes nothing then.
+        """
+        door = self._open_door(settings)
+        await self._listen(settings.listeners)
+        self._door, self._settings = door, settings
+
+    def reload_certificate(self) -> Reload | None:
+        """Look whether the certificate's files have changed; see :meth:`ServerCertificate.reload_if_changed`."""
+        certificate = self._door.certificate
+        return None if certificate is None else certificate.reload_if_changed()
+
+    async def stop_accepting(self) -> None:
+        """Close the listeners; sessions go on."""
+        servers, self._servers = self._servers, {}
+        for server in servers.values():
+            server.close()
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - on our clock, which asyncio.timeout is not
+        """Stop: idle sessions get 421 now, those in DATA after its answer. True where all ended by themselves.
+
+        What is left after ``timeout`` seconds of the clock is cut off; a commit that runs is waited for all the same.
+        """
+        self.stopping = True
+        await self.stop_accepting()
+        for session in tuple(self._sessions):
+            session.stop_if_idle()
+        deadline = self.services.clock.monotonic() + timeout
+        while self._sessions and self.services.clock.monotonic() < deadline:
+            await self.services.clock.sleep(min(0.05, timeout))
+        drained = not self._sessions
+        await self.close()
+        return drained
+
+    async def close(self) -> None:
+        """Cut everything off, except commits."""
+        self.stopping = True
+        await self.stop_accepting()
+        tasks = [session.task for session in self._sessions if session.task is not None]
+        for session in tuple(self._sessions):
+            session.abort()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.commits:
+            await asyncio.gather(*self.commits, return_exceptions=True)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _open_door(self, settings: Settings) -> Door:
+        networks, faults = load_networks(settings.data_dir)
+        for fault in faults:
+            self.services.log.warning("networks_unusable", fault=fault)
+        certificate = trust = None
+        if any(each.tls is not ListenerTls.NONE for each in settings.listeners):
+            if settings.tls.certificate is None or settings.tls.key is None:
+                raise ServerError("listeners offer TLS, but tls.certificate and tls.key are not set")
+            certificate = ServerCertificate(settings.tls.certificate, settings.tls.key)
+        if any(each.client_certificates is ClientCertificates.REQUEST for each in settings.listeners):
+            trust = Trust(settings.tls.trust)
+        return Door.of(settings, networks, trust, certificate)
+
+    async def _listen(self, wanted: Sequence[Listener]) -> None:
+        """Open what is new, then close what is gone; where opening fails, close what was just opened.
+
+        A socket belongs to an address. Everything else about a listener is looked up when a client comes, so that new
+        terms for an address need no new socket - which could not be bound while the old one is there.
+        """
+        by_key = _keyed(wanted)
+        opened: dict[str, asyncio.Server] = {}
+        try:
+            for key, listener in by_key.items():
+                if key not in self._servers:
+                    opened[key] = await self._open(key, listener)
+        except ServerError:
+            for server in opened.values():
+                server.close()
+            raise
+        for key in self._servers.keys() - by_key.keys():
+            self._servers.pop(key).close()
+        merged = {**self._servers, **opened}
+        self._servers = {key: merged[key] for key in by_key}
+        self._listeners = by_key
+        for server in opened.values():
+            await server.start_serving()
+
+    async def _open(self, key: str, listener: Listener) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.create_server(
+                lambda: SmtpSession(self, self._listeners[key], loop),
+                listener.host,
+                listener.port,
+                backlog=BACKLOG,
+                reuse_port=self._processes > 1,
+                start_serving=False,
+            )
+        except OSError as error:
+            raise ServerError(f"{listener.address}: {error.strerror or error}") from None
+
+    async def _tick(self) -> None:
+        clock = self.services.clock
+        while True:
+            await clock.sleep(TICK)
+            now = clock.monotonic()
+            for session in tuple(self._sessions):
+                session.tick(now)
+
+
+def _keyed(listeners: Sequence[Listener]) -> dict[str, Listener]:
+    """Each listener under its address; more of one address (port 0) are counted."""
+    keyed: dict[str, Listener] = {}
+    for listener in listeners:
+        number = sum(each.address == listener.address for each in keyed.values())
+        keyed[f"{listener.address}#{number}"] = listener
+    return keyed
