@@ -90,7 +90,7 @@ def enumerate_one(stage: Scene, tally: Tally, kind: str, *, large: bool, deadlin
             tally.unfinished.append(f"{kind} from {point}")
             return
         restart(stage)
-        wait_for("nothing is under way", lambda: set(tally.accepted) <= stage.record.tokens(), seconds=30)
+        settle(stage, set(tally.accepted))
         if not killed_at(stage, tally, kind, point, large=large):
             return
         tally.kills[kind] += 1
@@ -119,6 +119,22 @@ def killed_at(stage: Scene, tally: Tally, kind: str, point: int, *, large: bool)
     elif survived:
         pytest.fail(f"{kind} {point}: not killed, and yet refused: {answer}")
     return not survived
+
+
+def settle(stage: Scene, accepted: set[str]) -> None:
+    """Until all is delivered and the log has stood still for a moment, so that calls counted are the accept's own.
+
+    The moment is short and waited for a second at most: a heartbeat of the gateway's own may come in between.
+    """
+    wait_for("nothing is under way", lambda: accepted <= stage.record.tokens(), seconds=30)
+    log = next(iter(stage.gateway.data_dir.rglob("*-wal")), stage.gateway.data_dir)
+    deadline = time.monotonic() + 1.0
+    since, last = time.monotonic(), log.stat()
+    while time.monotonic() < min(since + 0.15, deadline):
+        time.sleep(0.01)  # between two looks
+        now = log.stat()
+        if (now.st_mtime_ns, now.st_size) != (last.st_mtime_ns, last.st_size):
+            since, last = time.monotonic(), now
 
 
 def quiet(stage: Scene, tally: Tally, token: str, *, large: bool) -> None:

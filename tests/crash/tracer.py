@@ -44,6 +44,8 @@ def attached(pids: Sequence[int], log: Path, *options: str) -> Iterator[subproce
 
     def all_attached() -> bool:
         text = messages.read_text(errors="replace")
+        if tracer.poll() == 0:
+            return True  # an injected kill has already ended all that it traced
         if tracer.poll() is not None:
             raise RuntimeError(f"strace ended with {tracer.returncode}: {text}")
         return all(f"Process {pid} attached" in text for pid in pids)
