@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import ssl
 
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
@@ -343,7 +344,8 @@ async def _connect(target: Target, policy: TlsPolicy, environment: Environment) 
     except TimeoutError:
         reason = f"no connection within {environment.timeouts.connect:g} s"
     except OSError as error:
-        reason = clean_text(error.strerror or str(error), 200)
+        # asyncio's own text repeats the address; the system's says what happened.
+        reason = clean_text(os.strerror(error.errno) if error.errno else str(error), 200)
     else:
         return protocol
     raise SessionFailed(Failure(Stage.CONNECT, Verdict.TEMPORARY, reason), None, target.address)

@@ -1,0 +1,1 @@
+"""Delivery: sessions on real sockets, judged and guarded."""
