@@ -117,6 +117,7 @@ class GatewayProcess:
         for name, content in (policies or {}).items():
             (directory / "policies" / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         merged = self._defaults(resolver)
+        merged["policies"] = [f"policies/{name}" for name in policies or {}]
         if certificate is not None:
             chain, private_key = certificate.write(directory, "listener")
             merged["tls"] = {"certificate": str(chain), "key": str(private_key)}
@@ -143,7 +144,6 @@ class GatewayProcess:
                 "allow_networks": ["127.0.0.0/8"],
                 "retry": {"first": "1s", "max": "2s", "expire": "1d", "delay_notice": "4h"},
             },
-            "policies": ["policies/*.yaml"],
             "metrics": {"listen": f"127.0.0.1:{self.metrics_port}"},
             "log": {"level": "info", "format": "json"},
         }
