@@ -483,7 +483,7 @@ class Deliverer:
                 message=claim.message.id,
                 recipient=outcome.n,
                 domain=claim.domain,
-                event=str(outcome.event),
+                outcome=str(outcome.event),
                 method=outcome.method,
                 error=outcome.error or None,
                 host=outcome.attempts[-1].host if outcome.attempts else None,

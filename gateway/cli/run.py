@@ -1,0 +1,33 @@
+"""``gateway run``: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from gateway.cli import CliContext, common_options
+
+__all__ = ["run"]
+
+
+@click.command()
+@common_options
+def run(context: CliContext) -> int:
+    """Run the gateway in the foreground.
+
+    SIGTERM drains and stops, SIGHUP reloads configuration, policies and certificates. Once everything listens, the
+    log has one event `ready` with the bound addresses.
+    """
+    from gateway.app import Gateway
+    from gateway.observe.log import set_up
+
+    if sys.flags.optimize:
+        click.echo("gateway: python -O takes assertions out that guard mail: run without it", err=True)
+        return 2
+    loaded = context.load()
+    log = loaded.settings.log
+    set_up(level=str(log.level), output=str(log.format), addresses=log.addresses)
+    asyncio.run(Gateway(context.config_path).serve())
+    return 0
