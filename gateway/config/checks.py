@@ -122,10 +122,8 @@ def _told(path: PathInFile, problems: list[ChainProblem]) -> Iterator[Problem]:
 
 
 def _listeners(case: _Case) -> Iterator[Problem]:
-    if not case.whole("listeners"):
-        return
     listeners = case.settings.listeners
-    if not listeners:
+    if not listeners and case.whole("listeners"):
         yield Problem((), "there is no listener: no mail can come in", note=True)
     names = Counter(listener.name for listener in listeners)
     fixed = [listener.endpoint for listener in listeners]
@@ -266,9 +264,7 @@ def _delivery(case: _Case) -> Iterator[Problem]:
         yield Problem((*path, "first"), "expected more than 0s: retries without a pause would hammer the other side")
     if retry.first > retry.max:
         where = "first" if "first" in retry.model_fields_set else "max"
-        yield Problem(
-            (*path, where), "the first wait is longer than the longest: retry.first must not be above retry.max"
-        )
+        yield Problem((*path, where), "the first wait is longer than the longest: retry.first is above retry.max")
     if retry.max > retry.expire:
         where = "max" if "max" in retry.model_fields_set else "expire"
         yield Problem(
@@ -330,11 +326,10 @@ def _exposure(case: _Case) -> Iterator[Problem]:
     if case.whole("metrics") and settings.metrics.listen is not None and not _loopback(settings.metrics.listen.host):
         message = f"metrics on {settings.metrics.listen} have no authentication: keep them behind a firewall"
         yield Problem(("metrics", "listen"), message, note=True)
-    if case.whole("listeners"):
-        for index, listener in enumerate(settings.listeners):
-            if listener.tls is ListenerTls.NONE and not _loopback(listener.host):
-                message = f"the listener {listener.name} takes mail in clear text from the network"
-                yield Problem(("listeners", index, "tls"), message, note=True)
+    for index, listener in enumerate(settings.listeners):
+        if listener.tls is ListenerTls.NONE and not _loopback(listener.host):
+            message = f"the listener {listener.name} takes mail in clear text from the network"
+            yield Problem(("listeners", index, "tls"), message, note=True)
     resolvers = settings.dns.resolvers
     if settings.dns.trust_ad is True and not all(_loopback(resolver.host) for resolver in resolvers):
         message = "DNSSEC answers are believed from a resolver beyond this machine: the way to it must be safe"

@@ -167,7 +167,7 @@ def sample_yaml() -> str:
     """``config/gateway.yaml``: what must be given; every other key commented out, with its default or an example."""
     lines = [
         "# A sample of every setting, made from the settings model by `python -m gateway.config.docs`.",
-        "# `hostname` and `postmaster` are needed. To use another setting, take away the # at the beginning of its line,",
+        "# `hostname` and `postmaster` are needed. To use another setting, take away the # that its line begins with,",
         "# and of the section's that it stands in. They show the default, or an example where the text says so.",
         "# `gateway check --config FILE` tells every fault with its place.",
     ]

@@ -59,9 +59,9 @@ __all__ = [
 CLOUD_NETWORKS = frozenset({"microsoft365", "google"})
 """Networks whose lists we ship. All tenants of these services share them: alone they say nothing about who sends."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\Z")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\Z")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\Z")
 _BYTES = {
     "B": 1,
     "KB": 10**3,
@@ -313,7 +313,7 @@ class Endpoint:
 
         Port 0 asks the system for a free port. Without ``default_port`` the port must be given.
         """
-        match = re.match(r"(\[[^\]]*\]|[^:\[\]]+)(?::(\d{1,5}))?\Z", text)
+        match = re.match(r"(\[[^\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?\Z", text)
         if match is None:
             raise ValueError(f'expected "host:port" (an IPv6 address in brackets), found {_shown(text)}')
         host = _host_name(match.group(1))
