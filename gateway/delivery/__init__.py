@@ -7,6 +7,6 @@
 5. ``session``, ``protocol``, ``target``, ``contexts`` - connect, EHLO, STARTTLS, the guard
 6. ``judge``, ``trust``, ``names``, ``peer`` - what a TLS session proves (pure)
 7. ``transaction``, ``wire`` - MAIL, RCPT, DATA, body; every octet checked
-8. ``verdict``      - what an attempt's failures mean together (pure)
+8. ``progress``, ``verdict`` - what failures mean for a recipient (pure)
 9. ``trace_fields`` - what is put in front of the accepted bytes
 """

@@ -129,17 +129,19 @@ class Scheduler:
     async def _deliver(self, claim: Claim) -> None:
         try:
             await self._deliverer.deliver(claim)
-        except LeaseLost as error:
-            _log.warning("lease_lost", message=claim.message.id, error=str(error))
         except asyncio.CancelledError:
             await self._give_back(claim)
             raise
+        except LeaseLost as error:
+            _log.warning("lease_lost", message=claim.message.id, error=str(error))
+            await self._defer(claim, "the lease was not renewed in time")
         except StoreError as error:
-            # The claim stays ours until this process ends; then it is recovered: nothing is lost.
+            # How far it came is not known, so it counts as a possible duplicate (promise P3).
             _log.error("outcome_not_recorded", message=claim.message.id, error=str(error))
+            await self._defer(claim, "the store did not work", possible_duplicate=True)
         except Exception:  # noqa: BLE001  a fault of our own must not take the claim with it
             _log.exception("delivery_failed", message=claim.message.id)
-            await self._defer(claim)
+            await self._defer(claim, "a fault of our own; the log has it under this message id")
 
     async def _give_back(self, claim: Claim) -> None:
         """Stopping: what is on a connection may have arrived, so its lease is left for recovery to judge."""
@@ -149,11 +151,14 @@ class Scheduler:
             outcomes = [Outcome(recipient.n, StateEvent.UNCLAIM) for recipient in claim.recipients]
             await self._queue.record(claim, outcomes)
 
-    async def _defer(self, claim: Claim) -> None:
-        """A fault of our own: the recipients wait for their next attempt, which the claim has set already."""
+    async def _defer(self, claim: Claim, error: str, *, possible_duplicate: bool = False) -> None:
+        """The recipients wait for their next attempt, which the claim has set already.
+
+        Where even this cannot be written, the claim stays ours until this process ends, and is recovered then.
+        """
         with suppress(StoreError, LeaseLost):
             outcomes = [
-                Outcome(recipient.n, StateEvent.DEFER, error="a fault of our own; the log has it under this message id")
+                Outcome(recipient.n, StateEvent.DEFER, error=error, possible_duplicate=possible_duplicate)
                 for recipient in claim.recipients
             ]
             await self._queue.record(claim, outcomes)

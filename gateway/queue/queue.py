@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from gateway.clock import Clock
 from gateway.config.model import Settings
-from gateway.errors import StoreBusy, StoreError
+from gateway.errors import StoreBusy, StoreError, StoreFull
 from gateway.mail.dsn import Action
 from gateway.queue.accept import insert_message
 from gateway.queue.claims import claim_due, next_due
@@ -42,6 +42,8 @@ _log = structlog.get_logger()
 RECOVERY_INTERVAL = 1.0
 #: Held recipients that expire in one step.
 _HOLD_BATCH = 50
+#: Seconds before an outcome that found the store busy or full is written again.
+_AGAIN = 2.0
 
 
 def schedule_of(settings: Settings) -> RetrySchedule:
@@ -119,7 +121,11 @@ class Queue:
         return await self.store.read(lambda connection: next_due(connection, busy_domains))
 
     async def record(self, claim: Claim, outcomes: Sequence[Outcome], notices: Sequence[NewMessage] = ()) -> Recorded:
-        """Write how an attempt ended. Tries again while the database is only busy; raises :class:`StoreError`."""
+        """Write how an attempt ended.
+
+        Tries again while the database is busy or the disk full: what happened must not be forgotten for want of room.
+        Raises :class:`LeaseLost`, and :class:`StoreError` where the store failed.
+        """
         expire = schedule_of(self.settings()).expire
 
         def job(transaction: Any) -> Recorded:
@@ -137,8 +143,9 @@ class Queue:
             try:
                 recorded = await self.store.write(job)
                 break
-            except StoreBusy:
-                await self.clock.sleep(0.5)
+            except (StoreBusy, StoreFull) as error:
+                _log.warning("outcome_waits", message=claim.message.id, error=str(error))
+                await self.clock.sleep(_AGAIN)
         self.shredder.note(int(recorded.deleted))
         for outcome in outcomes:
             state = recorded.states[outcome.n]
