@@ -46,7 +46,7 @@ from gateway.observe.metrics import Metrics, QueueGauges
 from gateway.observe.service import ServiceNotifier
 from gateway.policy import Policy
 from gateway.policy.bundle import Loaded, load_all
-from gateway.queue.queue import Queue
+from gateway.queue.queue import Queue, QueueObserver
 from gateway.queue.views import counts, oldest_received
 from gateway.store.store import Store
 
@@ -93,7 +93,7 @@ class _CurrentResolver:
         return await self._resolver.query(name, rdtype)
 
 
-class _Observer(IntakeObserver, DeliveryObserver):
+class _Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     """Turns what the rooms say into metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -118,10 +118,14 @@ class _Observer(IntakeObserver, DeliveryObserver):
     # both
     def alarm(self, kind: str) -> None:
         self._metrics.alarms.labels(kind).inc()
+        _log.warning("alarm", alarm=kind)
 
     # queue
-    def terminal(self, method: str, outcome: str) -> None:
-        self._metrics.recipients.labels(method or "none", outcome).inc()
+    def terminal(self, method: str, state: str) -> None:
+        self._metrics.recipients.labels(method or "none", state).inc()
+
+    def possible_duplicates(self, number: int) -> None:
+        self._metrics.possible_duplicates.inc(number)
 
     # sessions
     def session(self, evidence: TlsEvidence | None, result: str) -> None:
@@ -185,7 +189,7 @@ class Gateway:
         observer = _Observer(self.metrics)
         settings = self._settings()
         chance = random.Random()  # noqa: S311  jitter and the order of equal hosts
-        self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, on_terminal=observer.terminal)
+        self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, observer=observer)
         self._resolver = _CurrentResolver(DnsResolver(settings.dns, self.clock))
         families: tuple[Family, ...] = ("ipv6", "ipv4") if ipv6_usable() else ("ipv4",)
         self._sites = Sites(
@@ -389,9 +393,15 @@ class Gateway:
             alarmed.add(kind)
             self.metrics.alarms.labels(kind).inc()
             _log.critical("alarm", alarm=kind, problem=problem)
+            self._spawn(self._keep_alarm(kind, problem), "alarm")
         elif not problem and kind in alarmed:
             alarmed.discard(kind)
             _log.info("alarm_over", alarm=kind)
+
+    async def _keep_alarm(self, kind: str, problem: str) -> None:
+        """An alarm is an event, too - as far as the store still takes one."""
+        with suppress(StoreError):
+            await self._store.write(lambda tx: tx.event("alarm", {"alarm": kind, "problem": problem}))
 
     async def _refresh_gauges(self) -> None:
         states, oldest = await self._store.read(lambda connection: (counts(connection), oldest_received(connection)))

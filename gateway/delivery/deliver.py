@@ -13,6 +13,7 @@ Steps 3 to 6 repeat while a method failed definitely and another is left.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from gateway.directory.resolver import Resolver
 from gateway.errors import GuardViolation, StoreCorrupt
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.dsn import Action
-from gateway.mail.headers import decode_text, fields, split_message
+from gateway.mail.headers import HeaderError, decode_text, fields, split_message, without
 from gateway.mail.protection import Assurance, Method, Requirement
 from gateway.policy import MessageFacts, Policy, evaluate
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
@@ -255,7 +256,8 @@ class Deliverer:
         """The same transaction for a peer without 8BITMIME. Raises :class:`CannotConvert`."""
         if transaction.size > _MAX_CONVERTED:
             raise CannotConvert("the message is too large to be rewritten")
-        converted = to_seven_bit(b"".join([piece async for piece in transaction.body()]))
+        original = b"".join([piece async for piece in transaction.body()])
+        converted = await asyncio.to_thread(_rewritten, original)
         return replace(transaction, body=lambda: _once(converted), size=len(converted), eight_bit=False)
 
     # -- 7: durable ---------------------------------------------------------------------------------------------------
@@ -317,6 +319,16 @@ class _Flight:
         if self.flying:
             self.queue.flights.land(self.message)
             self.flying = False
+
+
+def _rewritten(original: bytes) -> bytes:
+    """7-bit, and without the signatures that this breaks: a wrong one is worse than none (RFC 6376 section 5.3)."""
+    block, rest = split_message(to_seven_bit(original))
+    try:
+        kept, _ = without(block, frozenset({"dkim-signature"}))
+    except HeaderError as error:
+        raise CannotConvert(str(error)) from error
+    return kept + rest
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -83,6 +83,9 @@ class Metrics:
         self.recipients = Counter(
             "gateway_recipients", "Recipients that reached a terminal state", ["method", "outcome"], registry=own
         )
+        self.possible_duplicates = Counter(
+            "gateway_possible_duplicates", "Recipients that may get a message twice", registry=own
+        )
         self.delivery_seconds = Histogram(
             "gateway_delivery_seconds", "Seconds per delivery attempt", ["method"], buckets=_SECONDS, registry=own
         )

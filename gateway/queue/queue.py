@@ -34,7 +34,7 @@ from gateway.store.schema import messages, recipients
 from gateway.store.shred import Shredder
 from gateway.store.store import Store
 
-__all__ = ["Queue", "schedule_of"]
+__all__ = ["Queue", "QueueObserver", "schedule_of"]
 
 _log = structlog.get_logger()
 
@@ -52,6 +52,16 @@ def schedule_of(settings: Settings) -> RetrySchedule:
     return RetrySchedule(retry.first, retry.max, retry.expire, retry.delay_notice)
 
 
+class QueueObserver:
+    """Hears what became of recipients, for metrics; this one listens to nothing."""
+
+    def terminal(self, method: str, state: str) -> None:
+        """A recipient ended in this state; ``method`` is "" where none was used."""
+
+    def possible_duplicates(self, number: int) -> None:
+        """That many recipients may get their message twice (promise P3)."""
+
+
 @dataclass(slots=True)
 class Queue:
     """Durable steps over a :class:`Store`. ``settings`` gives the current settings at each use."""
@@ -63,7 +73,7 @@ class Queue:
     wake: asyncio.Event
     flights: Flights
     shredder: Shredder
-    on_terminal: Callable[[str, str], None]
+    observer: QueueObserver
 
     @classmethod
     def over(
@@ -73,12 +83,14 @@ class Queue:
         clock: Clock,
         *,
         chance: random.Random | None = None,
-        on_terminal: Callable[[str, str], None] = lambda _method, _state: None,
+        observer: QueueObserver | None = None,
     ) -> Queue:
-        """A queue over an open store. ``on_terminal`` hears (method, state) of every recipient that ended."""
+        """A queue over an open store."""
         flights = Flights(store.run_dir, store.incarnation.id)
         chance = chance or random.Random()  # noqa: S311  jitter, not a secret
-        return cls(store, settings, clock, chance, asyncio.Event(), flights, Shredder(store), on_terminal)
+        return cls(
+            store, settings, clock, chance, asyncio.Event(), flights, Shredder(store), observer or QueueObserver()
+        )
 
     async def accept(
         self, new: NewMessage, *, also: Sequence[NewMessage] = (), claim: bool = False
@@ -103,7 +115,7 @@ class Queue:
         claims = await self.store.write(job)
         for recipient in new.recipients:
             if recipient.state not in (State.QUEUED, State.HELD):
-                self.on_terminal("", str(recipient.state))
+                self.observer.terminal("", str(recipient.state))
         if not claim or also:
             self.wake.set()
         return claims
@@ -147,10 +159,11 @@ class Queue:
                 _log.warning("outcome_waits", message=claim.message.id, error=str(error))
                 await self.clock.sleep(_AGAIN)
         self.shredder.note(int(recorded.deleted))
+        self.observer.possible_duplicates(sum(outcome.possible_duplicate for outcome in outcomes))
         for outcome in outcomes:
             state = recorded.states[outcome.n]
             if state not in (State.QUEUED, State.DEFERRED, State.HELD):
-                self.on_terminal(outcome.method or "", str(state))
+                self.observer.terminal(outcome.method or "", str(state))
         self.wake.set()
         return recorded
 
@@ -161,6 +174,7 @@ class Queue:
         for owner in await self.store.read(lambda connection: strange_owners(connection, own)):
             found = await self.store.write(partial(recover, store=self.store, owner=owner))
             if found.recipients:
+                self.observer.possible_duplicates(found.possible_duplicates)
                 _log.warning(
                     "claims_recovered",
                     owner=owner,
@@ -243,7 +257,7 @@ class Queue:
 
         state, deleted = await self.store.write(job)
         self.shredder.note(int(deleted))
-        self.on_terminal("", str(state))
+        self.observer.terminal("", str(state))
         self.wake.set()
         return state
 
@@ -255,7 +269,8 @@ class Queue:
                 if self.clock.monotonic() - last_beat >= HEARTBEAT:
                     await self.heartbeat()
                     last_beat = self.clock.monotonic()
-                    await self.store.renew_ring_key()
+                    if await self.store.renew_ring_key():
+                        self.shredder.note(await self.store.drop_unused_ring_keys())
                 await self.recover()
                 await self.expire_holds()
                 await self.shredder.step()

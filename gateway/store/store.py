@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Clock
@@ -165,7 +165,29 @@ class Store:
             return False
         fresh = await self.write(lambda tx: self.ring.make(tx.connection, tx.now))
         self.ring.adopt(fresh)
+        await self.write(self._move_loop_secret)
         return True
+
+    def _move_loop_secret(self, transaction: Transaction) -> None:
+        number, wrapped = self.ring.wrap(self.loop_secret, _LOOP_SECRET)
+        value = number.to_bytes(4, "big") + wrapped
+        transaction.connection.execute(update(meta).where(meta.c.key == _LOOP_SECRET).values(value=value))
+
+    async def drop_unused_ring_keys(self) -> int:
+        """Delete the rows of ring keys that wrap nothing any more; how many."""
+
+        def job(transaction: Transaction) -> int:
+            in_use = select(bodies.c.ring_key).where(bodies.c.ring_key == ring_keys.c.id).exists()
+            stored = transaction.connection.execute(select(meta.c.value).where(meta.c.key == _LOOP_SECRET)).scalar_one()
+            newest = select(func.max(ring_keys.c.id)).scalar_subquery()
+            unused = ~in_use & (ring_keys.c.id != int.from_bytes(stored[:4], "big")) & (ring_keys.c.id < newest)
+            numbers = list(transaction.connection.scalars(select(ring_keys.c.id).where(unused)))
+            if numbers:
+                transaction.connection.execute(delete(ring_keys).where(ring_keys.c.id.in_(numbers)))
+                transaction.event("ring_keys_deleted", {"ring_keys": numbers})
+            return len(numbers)
+
+        return await self.write(job)
 
     async def sweep_orphans(self) -> list[str]:
         """Remove body files that no row names and that are older than a day; their names."""
