@@ -8,17 +8,18 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ValidationError
 
 from gateway.config.section import Section
 from gateway.config.source import Document, PathInFile
+from gateway.config.values import shown
 from gateway.errors import Fault
 
-__all__ = ["Notice", "model_faults", "section_at", "section_in", "suggestion"]
+__all__ = ["Notice", "in_order", "model_faults", "section_at", "section_in", "suggestion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,17 @@ class Notice(Fault):
         return f"{self.file}:{self.line}:{self.column}: note: {self.message}"
 
 
-def suggestion(word: str, known: typing.Iterable[str]) -> str:
+_F = TypeVar("_F", bound=Fault)
+
+
+def in_order(faults: Iterable[_F]) -> tuple[_F, ...]:
+    """Faults or notices as a reader meets them: by file as first named, then by place; each once."""
+    unique = dict.fromkeys(faults)
+    files = {name: index for index, name in enumerate(dict.fromkeys(fault.file for fault in unique))}
+    return tuple(sorted(unique, key=lambda fault: (files[fault.file], fault.line, fault.column, fault.message)))
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
     """``, did you mean 'x'?`` - or what is known here, where nothing is near and the list is short."""
     words = sorted(known)
     folded = {entry.lower(): entry for entry in words}
@@ -148,13 +159,4 @@ def _unquoted(context: Mapping[str, Any]) -> str:
 
 
 def _found(value: object) -> str:
-    if value is None:
-        return "nothing (leave the key out to keep its default)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text
+    return "nothing (leave the key out to keep its default)" if value is None else shown(value)

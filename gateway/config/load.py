@@ -18,14 +18,14 @@ from pydantic import ValidationError
 
 from gateway.clock import SystemClock
 from gateway.config.checks import Problem, check_settings
-from gateway.config.faults import Notice, model_faults
+from gateway.config.faults import Notice, in_order, model_faults
 from gateway.config.model import Settings
 from gateway.config.rooms import WITHOUT_EFFECT
 from gateway.config.source import Document, PathInFile, read_document
 from gateway.config.values import Surroundings
 from gateway.errors import ConfigError, Fault
 
-__all__ = ["SettingsReading", "load_settings", "read_settings", "sorted_faults"]
+__all__ = ["SettingsReading", "load_settings", "read_settings"]
 
 _LISTS = ("listeners", "connectors", "policies")
 """Sections in which one bad entry does not spoil the others."""
@@ -92,14 +92,7 @@ def read_settings(path: Path, *, environ: Mapping[str, str] | None = None, now: 
         for problem in check_settings(settings, broken=frozenset(pruned.broken), now=moment):
             _add(document, problem, pruned, faults, notices)
     notices += _without_effect(document, values)
-    return SettingsReading(document, settings, sorted_faults(faults), tuple(notices))
-
-
-def sorted_faults(faults: list[Fault]) -> tuple[Fault, ...]:
-    """Faults in the order of a reader's eye: by file as first met, then by place; each once."""
-    order = {name: index for index, name in enumerate(dict.fromkeys(fault.file for fault in faults))}
-    unique = dict.fromkeys(faults)
-    return tuple(sorted(unique, key=lambda fault: (order[fault.file], fault.line, fault.column, fault.message)))
+    return SettingsReading(document, settings, in_order(faults), in_order(notices))
 
 
 def _validated(

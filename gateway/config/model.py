@@ -62,6 +62,7 @@ from gateway.config.values import (
     Secret,
     Surroundings,
     Trust,
+    shown,
 )
 
 __all__ = [
@@ -166,7 +167,7 @@ class Log(Section):
 def _workers(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 256):
         return value
-    raise ValueError("expected auto or a whole number from 1 to 256")
+    raise ValueError(f"expected auto or a whole number from 1 to 256, found {shown(value)}")
 
 
 Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]

@@ -21,6 +21,7 @@ from gateway.config.values import (
     Secret,
     SpkiDigests,
     parse_domain,
+    shown,
 )
 from gateway.mail.protection import Assurance
 
@@ -215,7 +216,7 @@ class Delivery(Section):
 def _trust_ad(value: object) -> object:
     if value == "auto" or isinstance(value, bool):
         return value
-    raise ValueError("expected auto, true or false")
+    raise ValueError(f"expected auto, true or false, found {shown(value)}")
 
 
 class Dns(Section):

@@ -54,6 +54,7 @@ __all__ = [
     "parse_domain",
     "parse_duration",
     "parse_size",
+    "shown",
 ]
 
 CLOUD_NETWORKS = frozenset({"microsoft365", "google"})
@@ -90,7 +91,7 @@ def _surroundings(info: ValidationInfo) -> Surroundings:
     return info.context if isinstance(info.context, Surroundings) else Surroundings(Path())
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as the operator wrote it, short enough for one line."""
     if value is None:
         return "nothing"
@@ -101,12 +102,13 @@ def _shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    short = text if len(text) <= 60 else text[:57] + "..."
+    return repr(short) if isinstance(value, str) else short
 
 
 def _text(value: object, expected: str) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"expected {expected}, found {_shown(value)}")
+        raise ValueError(f"expected {expected}, found {shown(value)}")
     return value
 
 
@@ -117,10 +119,10 @@ def parse_duration(text: str) -> float:
     """Seconds in ``90s``, ``15m``, ``4h``, ``5d`` (also ``ms`` and ``w``); raises ``ValueError``."""
     match = _DURATION.match(text)
     if match is None:
-        raise ValueError(f"expected a duration such as 90s, 15m, 4h or 5d, found {_shown(text)}")
+        raise ValueError(f"expected a duration such as 90s, 15m, 4h or 5d, found {shown(text)}")
     seconds = float(match.group(1)) * _SECONDS[match.group(2)]
     if seconds > 100 * 366 * 86400:
-        raise ValueError(f"expected a duration of at most 100 years, found {_shown(text)}")
+        raise ValueError(f"expected a duration of at most 100 years, found {shown(text)}")
     return seconds
 
 
@@ -128,10 +130,10 @@ def parse_size(text: str) -> int:
     """Bytes in ``25MB`` (10^6) or ``16KiB`` (2^10); raises ``ValueError``."""
     match = _SIZE.match(text)
     if match is None:
-        raise ValueError(f"expected a size such as 25MB or 64KiB, found {_shown(text)}")
+        raise ValueError(f"expected a size such as 25MB or 64KiB, found {shown(text)}")
     size = int(float(match.group(1)) * _BYTES[match.group(2)])
     if size > 2**60:
-        raise ValueError(f"expected a size below 1 EiB, found {_shown(text)}")
+        raise ValueError(f"expected a size below 1 EiB, found {shown(text)}")
     return size
 
 
@@ -154,7 +156,7 @@ def _size(value: object, info: ValidationInfo) -> object:
 
 def _whole_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"expected a whole number, found {_shown(value)}")  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError(f"expected a whole number, found {shown(value)}")  # noqa: TRY004 - pydantic wants ValueError
     return value
 
 
@@ -185,9 +187,9 @@ def parse_domain(value: object) -> str:
     try:
         domain = normal_domain(text)
     except AddressError as error:
-        raise ValueError(f"expected a domain such as clinic.example, found {_shown(text)}: {error}") from None
+        raise ValueError(f"expected a domain such as clinic.example, found {shown(text)}: {error}") from None
     if domain.startswith("["):
-        raise ValueError(f"expected a domain such as clinic.example, found the address literal {_shown(text)}")
+        raise ValueError(f"expected a domain such as clinic.example, found the address literal {shown(text)}")
     return domain
 
 
@@ -201,7 +203,7 @@ def _host_name(value: object) -> str:
     try:
         return normal_domain(text)
     except AddressError as error:
-        raise ValueError(f"expected a host name or an IP address, found {_shown(text)}: {error}") from None
+        raise ValueError(f"expected a host name or an IP address, found {shown(text)}: {error}") from None
 
 
 def _mailbox(value: object) -> Address:
@@ -211,20 +213,20 @@ def _mailbox(value: object) -> Address:
     try:
         return Address.parse(text)
     except AddressError as error:
-        raise ValueError(f"expected a mail address such as ops@clinic.example, found {_shown(text)}: {error}") from None
+        raise ValueError(f"expected a mail address such as ops@clinic.example, found {shown(text)}: {error}") from None
 
 
 def _name(value: object) -> str:
     text = _text(value, "a name")
     if len(text) > 64 or not re.match(r"[\w.:\[\]@*/ -]+\Z", text):
-        raise ValueError(f"expected a name of at most 64 letters, digits and . : - _, found {_shown(text)}")
+        raise ValueError(f"expected a name of at most 64 letters, digits and . : - _, found {shown(text)}")
     return text
 
 
 def _header_name(value: object) -> str:
     text = _text(value, "a header name such as X-Clinic-Relay")
     if not _FIELD_NAME.match(text):
-        raise ValueError(f"expected a header name such as X-Clinic-Relay, without a colon, found {_shown(text)}")
+        raise ValueError(f"expected a header name such as X-Clinic-Relay, without a colon, found {shown(text)}")
     return text
 
 
@@ -235,7 +237,7 @@ def _sender_pattern(value: object) -> str:
     if text.startswith("*."):
         return "*." + parse_domain(text[2:])
     if "@" in text:
-        raise ValueError(f'expected a domain, "*.domain", or "*", found the address {_shown(text)}')
+        raise ValueError(f'expected a domain, "*.domain", or "*", found the address {shown(text)}')
     return parse_domain(text)
 
 
@@ -247,7 +249,7 @@ def _assurance(value: object) -> Assurance:
     try:
         return Assurance.parse(text)
     except ValueError:
-        raise ValueError(f"expected one of none, encrypted, verified, authenticated, found {_shown(text)}") from None
+        raise ValueError(f"expected one of none, encrypted, verified, authenticated, found {shown(text)}") from None
 
 
 Name = Annotated[str, BeforeValidator(_name)]
@@ -282,15 +284,15 @@ def _network(value: object) -> Network:
     except ValueError as error:
         if "host bits" in str(error):
             wanted = ipaddress.ip_network(text, strict=False)
-            raise ValueError(f"{_shown(text)} is not a network: did you mean {wanted}?") from None
-        raise ValueError(f"expected a network such as 192.0.2.0/24 or 2001:db8::/32, found {_shown(text)}") from None
+            raise ValueError(f"{shown(text)} is not a network: did you mean {wanted}?") from None
+        raise ValueError(f"expected a network such as 192.0.2.0/24 or 2001:db8::/32, found {shown(text)}") from None
 
 
 def _network_name(value: object) -> object:
     if isinstance(value, str) and value in CLOUD_NETWORKS:
         return value
     if isinstance(value, str) and value and "." not in value and ":" not in value:
-        raise ValueError(f"expected a network such as 192.0.2.0/24, microsoft365 or google, found {_shown(value)}")
+        raise ValueError(f"expected a network such as 192.0.2.0/24, microsoft365 or google, found {shown(value)}")
     return _network(value)
 
 
@@ -315,10 +317,10 @@ class Endpoint:
         """
         match = re.match(r"(\[[^\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?\Z", text)
         if match is None:
-            raise ValueError(f'expected "host:port" (an IPv6 address in brackets), found {_shown(text)}')
+            raise ValueError(f'expected "host:port" (an IPv6 address in brackets), found {shown(text)}')
         host = _host_name(match.group(1))
         if match.group(2) is None and default_port is None:
-            raise ValueError(f'expected "host:port", found {_shown(text)} without a port')
+            raise ValueError(f'expected "host:port", found {shown(text)} without a port')
         port = int(match.group(2)) if match.group(2) is not None else (default_port or 0)
         if port > 65535:
             raise ValueError(f"expected a port up to 65535, found {port}")
@@ -347,7 +349,7 @@ def _resolver(value: object) -> Endpoint:
     try:
         ipaddress.ip_address(endpoint.host)
     except ValueError:
-        raise ValueError(f"expected the IP address of a resolver, found the name {_shown(text)}") from None
+        raise ValueError(f"expected the IP address of a resolver, found the name {shown(text)}") from None
     return endpoint
 
 
@@ -455,7 +457,7 @@ def _credential(name: str, environ: Mapping[str, str]) -> Path:
     if not directory:
         raise ValueError(f"credential:{name} needs systemd's LoadCredential= (CREDENTIALS_DIRECTORY is not set)")
     if not re.match(r"(?!\.)[^/\0]+\Z", name):
-        raise ValueError(f"expected the name of a credential, found {_shown(name)}")
+        raise ValueError(f"expected the name of a credential, found {shown(name)}")
     return Path(directory) / name
 
 
@@ -543,7 +545,7 @@ def _spki(value: object) -> str:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32:
-        raise ValueError(f"expected a SHA-256 digest of a public key, in hex or base64, found {_shown(text)}")
+        raise ValueError(f"expected a SHA-256 digest of a public key, in hex or base64, found {shown(text)}")
     return raw.hex()
 
 

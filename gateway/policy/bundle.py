@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config.faults import Notice
-from gateway.config.load import SettingsReading, read_settings, sorted_faults
+from gateway.config.faults import Notice, in_order
+from gateway.config.load import SettingsReading, read_settings
 from gateway.config.model import Settings
 from gateway.config.source import Document, PathInFile, read_document
 from gateway.errors import ConfigError, Fault
@@ -51,7 +51,7 @@ def load_all(path: Path, *, environ: Mapping[str, str] | None = None, now: float
     parsed = parse_policy(documents)
     faults += parsed.faults
     if faults or reading.settings is None:
-        raise ConfigError(sorted_faults(faults))
+        raise ConfigError(in_order(faults))
     return Loaded(
         reading.settings,
         parsed.policy,
@@ -87,10 +87,10 @@ def _matching(base: Path, pattern: str) -> list[Path]:
 
 
 def _tidy(path: Path) -> Path:
-    """The path without ``..`` where that is the same file: beyond a symbolic link it need not be."""
+    """The path without ``..`` where that is the same place: beyond a symbolic link it need not be."""
     short = Path(os.path.normpath(path))
     try:
-        return short if short.samefile(path) else path
+        return short if short.parent.samefile(path.parent) else path
     except OSError:
         return path
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gateway.config.faults import Notice
+from gateway.config.faults import Notice, in_order
 from gateway.config.source import Document, Node
 from gateway.errors import Fault
 from gateway.mail.protection import Assurance, Method
@@ -63,8 +63,8 @@ def parse_policy(documents: Sequence[Document]) -> ParsedPolicy:
     policy = Policy(gathered.protection or Protection(), tuple(rule for rule, _, _ in gathered.rules))
     return ParsedPolicy(
         policy,
-        tuple(fault for reader in readers for fault in reader.faults),
-        tuple(notice for reader in readers for notice in reader.notices),
+        in_order(fault for reader in readers for fault in reader.faults),
+        in_order(notice for reader in readers for notice in reader.notices),
     )
 
 
@@ -273,7 +273,5 @@ def _look_for_contradictions(gathered: _Found) -> None:
             kept -= {Method.PLAIN}
         if not kept:
             have = " ".join(method for method in Method if method in reachable) or "none"
-            message = (
-                f"the rule {rule.name!r} leaves no method for any message: the defaults and all `allow` give {have}"
-            )
+            message = f"the rule {rule.name!r} leaves no method at all: the defaults and every `allow` give {have}"
             reader.fault(node.mapping["require"], message)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import Any
 
 from gateway.config.faults import Notice, suggestion
 from gateway.config.source import Document, Node
-from gateway.config.values import parse_duration
+from gateway.config.values import parse_duration, shown
 from gateway.errors import Fault
 from gateway.mail.protection import Assurance, Method
 
@@ -119,10 +118,4 @@ def found(node: Node) -> str:
         return "a mapping"
     if node.items is not None:
         return "a list"
-    value: Any = node.scalar
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text
+    return shown(node.scalar)

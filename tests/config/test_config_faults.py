@@ -38,7 +38,7 @@ MODEL_FAULTS = {
         "delivery: {retry: {first: @@soon}}",
         "expected a duration such as 90s, 15m, 4h or 5d, found 'soon'",
     ),
-    "duration without unit": ("delivery: {retry: {first: @@60}}", "expected a duration such as .* found '60'"),
+    "duration without unit": ("delivery: {retry: {first: @@60}}", "expected a duration such as .* found 60"),
     "negative duration": ("delivery: {retry: {first: @@-5m}}", "expected a duration"),
     "bad size": ("limits: {header_size: @@big}", "expected a size such as 25MB or 64KiB, found 'big'"),
     "size too small": ("limits: {header_size: @@1B}", "expected at least 1024, found '1B'"),
