@@ -126,7 +126,7 @@ def postfix_relay(target: Sink, certificate: Certificate, *, reuse: bool) -> Ite
 def gateway_relay(target: Sink, certificate: Certificate, trust: CA) -> Iterator[Relay]:
     """The gateway as shipped: sealed store, policy, evidence; TLS demanded in, ``encrypted`` out."""
     directory = Path(tempfile.mkdtemp(prefix="gateway-bench-"))
-    route = {"host": target.address, "port": target.port, "tls": "encrypted", "final": True}
+    route = {"host": "sink.example", "port": target.port, "tls": "encrypted", "final": True}
     connector = {
         "name": "bench",
         "accept": {"networks": ["127.0.0.0/8"]},
@@ -134,7 +134,7 @@ def gateway_relay(target: Sink, certificate: Certificate, trust: CA) -> Iterator
         "limits": {"message_size": "150MB", "connections": 1000, "messages_per_minute": 10_000_000},
     }
     try:
-        with dns_server("") as resolver:
+        with dns_server(f"sink.example. 300 IN A {target.address}\n") as resolver:
             gateway = GatewayProcess(
                 directory,
                 resolver=resolver,
@@ -143,7 +143,7 @@ def gateway_relay(target: Sink, certificate: Certificate, trust: CA) -> Iterator
                 settings={
                     "workers": "auto",
                     "connectors": [connector],
-                    "delivery": {"routes": {"*": route}, "retry": {"first": "1m"}},
+                    "delivery": {"routes": {"sink.example": route}, "retry": {"first": "1m"}},
                 },
             )
             try:

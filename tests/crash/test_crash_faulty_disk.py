@@ -91,7 +91,7 @@ class TestSmallDisk:
         if subprocess.run(trial, capture_output=True, check=False).returncode != 0:
             pytest.skip("this machine does not let root mount a tmpfs")
         # The floor out of the way: here the disk itself says no.
-        with scene(tmp_path, settings={"limits": {"free_space": 0}}) as made:
+        with scene(tmp_path, settings={"limits": {"free_space": "1KiB"}}) as made:
             made.gateway.data_dir.mkdir()
             script = 'mount -t tmpfs -o size=64m,mode=0700 tmpfs "$0" && exec "$@"'
             made.gateway.start(prefix=("unshare", "-m", "sh", "-c", script, str(made.gateway.data_dir)))

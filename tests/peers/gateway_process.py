@@ -269,19 +269,21 @@ class GatewayProcess:
             check=False,
         )
 
-    def _json(self, *arguments: str) -> Any:
-        done = self.command(*arguments, "--json")
-        if done.returncode != 0:
-            raise RuntimeError(f"gateway {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
-        return json.loads(done.stdout)
-
     def queue_list(self) -> list[Json]:
         """``queue list --json``: a row for each live recipient."""
-        return list(self._json("queue", "list")["recipients"])
+        done = self.command("queue", "list", "--json")
+        if done.returncode != 0:
+            raise RuntimeError(f"gateway queue list: {done.returncode}: {done.stderr.strip()}")
+        return list(json.loads(done.stdout)["recipients"])
 
     def trace(self, *arguments: str) -> list[Json]:
-        """``trace ... --json``: the messages asked for, such as ``trace("--to", ADDRESS)``."""
-        return list(self._json("trace", *arguments)["messages"])
+        """``trace ... --json``: the messages asked for, such as ``trace("--to", ADDRESS)``; none where none fits."""
+        done = self.command("trace", *arguments, "--json")
+        if done.returncode == 1 and "no message" in done.stderr:
+            return []
+        if done.returncode != 0:
+            raise RuntimeError(f"gateway trace {' '.join(arguments)}: {done.returncode}: {done.stderr.strip()}")
+        return list(json.loads(done.stdout)["messages"])
 
     def recipient(self, address: str) -> Json | None:
         """What the trace tells of the one recipient with that address; ``None`` where no message has it."""
