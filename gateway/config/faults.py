@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from gateway.config.section import Section
 from gateway.config.source import Document, PathInFile
-from gateway.config.values import shown
+from gateway.config.written import shown
 from gateway.errors import Fault
 
 __all__ = ["Notice", "in_order", "model_faults", "section_at", "section_in", "suggestion"]

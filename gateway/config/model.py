@@ -62,8 +62,8 @@ from gateway.config.values import (
     Secret,
     Surroundings,
     Trust,
-    shown,
 )
+from gateway.config.written import shown
 
 __all__ = [
     "CLOUD_NETWORKS",

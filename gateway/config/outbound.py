@@ -21,8 +21,8 @@ from gateway.config.values import (
     Secret,
     SpkiDigests,
     parse_domain,
-    shown,
 )
+from gateway.config.written import shown
 from gateway.mail.protection import Assurance
 
 __all__ = [

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from gateway.config.faults import Notice, suggestion
 from gateway.config.source import Document, Node
-from gateway.config.values import parse_duration, shown
+from gateway.config.values import parse_duration
+from gateway.config.written import shown
 from gateway.errors import Fault
 from gateway.mail.protection import Assurance, Method
 
