@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -74,6 +74,7 @@ class Metrics:
     """All metrics of one gateway, in a registry of their own."""
 
     def __init__(self, version: str) -> None:
+        disable_created_metrics()  # a second series beside each counter, that nobody asked for
         self.registry = CollectorRegistry()
         own = self.registry
         self.messages_received = Counter(
