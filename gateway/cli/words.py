@@ -1,10 +1,31 @@
-"""Times as people say them."""
+"""Times, and lines that fit where they are read."""
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from datetime import UTC, datetime
 
-__all__ = ["ago", "ahead", "moment"]
+from rich.console import Console
+
+__all__ = ["ago", "ahead", "moment", "terminal", "wrapped"]
+
+#: For a program or a file: lines are never broken, so that they can be searched.
+_UNBROKEN = 100_000
+
+
+def terminal() -> Console:
+    """Where people's output goes: as wide as the terminal; as wide as it takes where there is none."""
+    width = None if sys.stdout.isatty() else _UNBROKEN
+    return Console(highlight=False, soft_wrap=True, width=width)
+
+
+def wrapped(text: str, width: int, *, indent: int) -> str:
+    """``text`` in lines of ``width`` columns, all but the first indented. Long words are left whole."""
+    lines = textwrap.wrap(
+        text, max(width, 40), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def ago(seconds: float) -> str:
