@@ -2,7 +2,8 @@
 
 After each kill the gateway starts again on the same store. Had the client its 250, the message arrives whole; had it
 none, nothing that is half there stops the start. ``GATEWAY_CRASH_SECONDS`` gives it more time: by default the long
-tails (the pages of a transaction) are sampled.
+tails (the pages of a transaction) are sampled. strace counts calls by thread: where several threads share the work, N
+grows until none of them reaches it, and what lies between is left to the ledger's random kills.
 """
 
 from __future__ import annotations
