@@ -5,24 +5,23 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection
 
 from gateway.cli import CliContext
 from gateway.clock import SystemClock
 from gateway.config.model import Settings
 from gateway.errors import StoreError
 from gateway.queue.queue import Queue
+from gateway.queue.views import PAGE, Filter, select_recipients
 from gateway.store.database import Reader, database_path, open_engine
 from gateway.store.store import Store
 
-__all__ = ["open_queue", "operator", "quiet", "read_store"]
-
-T = TypeVar("T")
+__all__ = ["open_queue", "operator", "pages", "quiet", "reading"]
 
 
 def operator() -> str:
@@ -40,10 +39,21 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
-@contextmanager
-def _reader(settings: Settings) -> Iterator[Reader]:
-    if settings.store.url == "sqlite" and not database_path(settings.data_dir).exists():
+def _require_store(settings: Settings) -> None:
+    path = database_path(settings.data_dir)
+    if settings.store.url != "sqlite":
+        return
+    if not path.exists():
         raise StoreError(f"there is no store under {settings.data_dir} yet: the first `gateway run` makes it")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreError(f"{path} may not be opened by this user: run this as the gateway's user, or as root")
+
+
+@contextmanager
+def reading(context: CliContext) -> Iterator[Reader]:
+    """A reader of the store. Each read is a transaction of its own. Raises :class:`StoreError`."""
+    settings = context.load().settings
+    _require_store(settings)
     reader = Reader(open_engine(settings.store.url, settings.data_dir, writes=False))
     try:
         yield reader
@@ -51,10 +61,16 @@ def _reader(settings: Settings) -> Iterator[Reader]:
         reader.close()
 
 
-def read_store(context: CliContext, job: Callable[[Connection], T]) -> T:
-    """The result of one short read. Raises :class:`StoreError`, also where there is no store yet."""
-    with _reader(context.load().settings) as reader:
-        return reader.run_blocking(job)
+def pages(reader: Reader, wanted: Filter) -> Iterator[list[Any]]:
+    """The rows that fit, oldest message first, page by page, so that no read transaction lasts."""
+    after = ("", 0)
+    while True:
+        page = reader.run_blocking(partial(select_recipients, wanted=wanted, after=after))
+        if page:
+            yield page
+        if len(page) < PAGE:
+            return
+        after = (page[-1].message, page[-1].n)
 
 
 @asynccontextmanager
@@ -62,8 +78,7 @@ async def open_queue(context: CliContext) -> AsyncIterator[Queue]:
     """The queue, for a verb that changes something. Each use is a writer of its own with its own event stream."""
     quiet()
     settings = context.load().settings
-    if settings.store.url == "sqlite" and not database_path(settings.data_dir).exists():
-        raise StoreError(f"there is no store under {settings.data_dir} yet: the first `gateway run` makes it")
+    _require_store(settings)
     clock = SystemClock()
     store = Store.open(settings, clock)
     queue = Queue.over(store, lambda: settings, clock)

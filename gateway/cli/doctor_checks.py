@@ -171,9 +171,8 @@ def _certificate(name: str, path: Path, key: Path, now: float, listener: Setting
         begin = leaf.not_valid_before_utc
         remedy = "look at the clock, or use the certificate from then on"
         return Finding(name, Status.BAD, f"{path} is valid only from {begin:%Y-%m-%d %H:%M} UTC", remedy)
-    verdict = judge(
-        [each.public_bytes(Encoding.DER) for each in chain], _trust(settings=listener), _names(listener), now
-    )
+    encoded = [each.public_bytes(Encoding.DER) for each in chain]
+    verdict = judge(encoded, _trust(listener), () if listener is None else (listener.hostname,), now)
     if listener is not None and verdict.name != "ok":
         remedy = f"get a certificate that names {listener.hostname}: smart hosts that check names refuse this one"
         return Finding(name, Status.WARNING, f"{path}: {verdict.name}", remedy)

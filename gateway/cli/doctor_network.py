@@ -255,9 +255,9 @@ async def smart_host(around: Surroundings, name: str, route: Route) -> AsyncIter
     assert isinstance(hop, NextHop)
     try:
         trust = await asyncio.to_thread(Trust.load, settings.tls.trust)
-        found = (
-            await find_addresses(around.resolver, route.host, _EVERYWHERE, around.families) if _is_name(route) else None
-        )
+        addresses: tuple[str, ...] = (route.host,)
+        if _is_name(route):
+            addresses = (await find_addresses(around.resolver, route.host, _EVERYWHERE, around.families)).addresses
     except (DnsError, TrustError) as error:
         yield Finding(name, Status.WARNING, f"could not tell: {error}", "mend that first")
         return

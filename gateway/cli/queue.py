@@ -5,30 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gateway.cli import CliContext, common_options
-from gateway.cli.access import open_queue, operator, read_store
-from gateway.cli.words import ago, ahead
+from gateway.cli.access import open_queue, operator, pages, reading
+from gateway.cli.words import ago, ahead, terminal
 from gateway.config.values import parse_duration
 from gateway.errors import QueueError
 from gateway.queue import operate
 from gateway.queue.queue import Queue
 from gateway.queue.states import State
-from gateway.queue.views import Filter, list_recipients, parse_id, recipient_id, select_recipients
+from gateway.queue.views import Filter, list_recipients, parse_id, recipient_id
 
 __all__ = ["queue"]
 
-_PAGE = 500
 Verb = Callable[[Queue, str, int], Awaitable[State]]
 
 
-@click.group(name="queue")
+@click.group(name="queue", no_args_is_help=False)
 def queue() -> None:
     """Look at waiting mail, and act on it.
 
@@ -58,7 +57,12 @@ def _filters(function: Callable[..., int]) -> Callable[..., int]:
         click.option("--domain", default="", metavar="DOMAIN", help="Only recipients at this domain."),
         click.option("--from", "sender", default="", metavar="ADDRESS", help="Only mail of this envelope sender."),
         click.option(
-            "--state", "states", multiple=True, type=click.Choice([str(s) for s in State]), help="Only this state."
+            "--state",
+            "states",
+            multiple=True,
+            type=click.Choice([str(state) for state in State]),
+            metavar="STATE",
+            help="Only this state, such as held; more than once for several.",
         ),
     ):
         found = option(found)
@@ -70,48 +74,59 @@ def _yes(function: Callable[..., int]) -> Callable[..., int]:
     return click.option("--yes", is_flag=True, help="Do not ask.")(function)
 
 
-def _all_rows(context: CliContext, wanted: Filter) -> list[Any]:
-    """Every row that fits, page by page, so that no read transaction lasts."""
-    rows: list[Any] = []
-    after = ("", 0)
-    while True:
-        page = read_store(context, partial(select_recipients, wanted=wanted, after=after, limit=_PAGE))
-        rows += page
-        if len(page) < _PAGE:
-            return rows
-        after = (page[-1].message, page[-1].n)
-
-
 @queue.command(name="list")
 @_filters
 @common_options
 def list_(context: CliContext, wanted: Filter) -> int:
     """What waits, oldest first; with filters also what has ended."""
-    rows = _all_rows(context, wanted)
-    entries = list_recipients(rows)
+    with reading(context) as reader:
+        entries = [entry for page in pages(reader, wanted) for entry in list_recipients(page)]
     if context.json:
         context.print_json({"recipients": entries})
         return 0
     if not entries:
-        click.echo("Nothing waits.")
+        click.echo("Nothing waits." if wanted.empty else "Nothing fits.")
         return 0
+    _print_table(entries)
+    return 0
+
+
+def _print_table(entries: list[dict[str, Any]]) -> None:
     now = time.time()
-    table = Table(box=None, header_style="bold")
-    for name in ("id", "recipient", "state", "age", "tries", "next", "last error"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("age", "tries", "next") else "left")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("id", no_wrap=True)
+    for name in ("recipient", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("age", "tries", "next"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
     for entry in entries:
-        reason = f"held: {entry['hold_reason']}" if entry["hold_reason"] else entry["last_error"] or ""
-        table.add_row(
+        cells = (
             entry["id"],
             entry["recipient"],
             entry["state"],
             ago(now - entry["received"]),
             str(entry["attempts"]),
-            ahead(entry["next_attempt"], now),
-            reason,
+            _next(entry, now),
+            _why(entry, now),
         )
-    Console(highlight=False).print(table)
-    return 0
+        table.add_row(*(Text(cell) for cell in cells))
+    terminal().print(table)
+    click.echo(
+        f"\n{len(entries)} recipient{'' if len(entries) == 1 else 's'}; `gateway trace ID` tells the whole story"
+    )
+
+
+def _next(entry: dict[str, Any], now: float) -> str:
+    return "being tried" if entry["state"] == State.DELIVERING else ahead(entry["next_attempt"], now)
+
+
+def _why(entry: dict[str, Any], now: float) -> str:
+    if entry["state"] != State.HELD:
+        # The first of several reasons; the trace has them all.
+        return str(entry["last_error"] or "").partition(" (tls: ")[0]
+    until = entry["hold_until"]
+    return f"{entry['hold_reason']}{f' (bounces {ahead(until, now)})' if until is not None else ''}"
 
 
 @queue.command()
@@ -121,19 +136,25 @@ def show(context: CliContext, message_id: str) -> int:
     """Everything about one message: the same as `gateway trace ID`."""
     from gateway.cli.trace import show_trace
 
-    return show_trace(context, [message_id.partition(".")[0]])
+    try:
+        message, _ = parse_id(message_id)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return show_trace(context, [message])
 
 
 def _bulk(context: CliContext, wanted: Filter, verb: str, *, yes: bool, act: Verb) -> int:
     """Do ``act`` to every recipient that fits; says how many first, and asks."""
     if wanted.empty:
         raise click.UsageError("say which: IDs, --to, --domain, --from or --state")
-    rows = _all_rows(context, wanted)
+    with reading(context) as reader:
+        rows = [row for page in pages(reader, wanted) for row in page]
     if not rows:
         click.echo("gateway: no such recipient", err=True)
         return 1
     if len(rows) > 1 and not yes:
-        click.confirm(f"{verb} {len(rows)} recipients?", abort=True)
+        # On standard error, so that --json stays one document.
+        click.confirm(f"{verb} {len(rows)} recipients{_for_example(rows)}?", abort=True, err=True)
 
     async def work() -> list[dict[str, Any]]:
         done = []
@@ -156,6 +177,12 @@ def _bulk(context: CliContext, wanted: Filter, verb: str, *, yes: bool, act: Ver
             click.echo(f"gateway: {entry['id']}: {entry['error']}", err=True)
         click.echo(f"{verb}: {len(done) - len(failed)} of {len(done)} recipients")
     return 1 if failed else 0
+
+
+def _for_example(rows: list[Any]) -> str:
+    """A few of the addresses, so that one sees what a filter caught."""
+    shown = list(dict.fromkeys(row.address for row in rows))[:3]
+    return f" ({', '.join(shown)}{', ...' if len(rows) > len(shown) else ''})"
 
 
 @queue.command()

@@ -9,7 +9,7 @@ from gateway.cli import CliContext, common_options
 __all__ = ["store"]
 
 
-@click.group(name="store")
+@click.group(name="store", no_args_is_help=False)
 def store() -> None:
     """Look after the store."""
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from gateway.cli import CliContext, common_options
-from gateway.cli.access import read_store
-from gateway.cli.words import moment
+from gateway.cli.access import pages, reading
+from gateway.cli.words import ahead, moment, terminal, wrapped
 from gateway.config.values import parse_duration
-from gateway.queue.states import State
-from gateway.queue.views import Filter, parse_id, select_recipients, trace_messages
+from gateway.queue.states import LIVE, State
+from gateway.queue.views import Filter, parse_id, trace_messages
+from gateway.store.database import Reader
 
 __all__ = ["show_trace", "trace"]
 
+#: Messages that people are shown unless they ask for more.
 _MOST = 50
+#: Where the words of an event begin: behind its time and kind.
+_INDENT = 38
 
 
 @click.command()
@@ -26,90 +33,223 @@ _MOST = 50
 @click.option("--to", default="", metavar="ADDRESS", help="Messages to this recipient.")
 @click.option("--from", "sender", default="", metavar="ADDRESS", help="Messages of this envelope sender.")
 @click.option("--since", default="", metavar="DURATION", help="Only those received within this time, such as 4h.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help=f"Only the newest N; default: {_MOST}, with --json all.",
+)
 @common_options
-def trace(context: CliContext, ids: tuple[str, ...], to: str, sender: str, since: str) -> int:
-    """Show the life of messages: decisions, attempts with their TLS evidence, replies, events."""
+def trace(
+    context: CliContext,
+    ids: tuple[str, ...],
+    to: str,
+    sender: str,
+    since: str,
+    limit: int | None,
+) -> int:
+    """Show the life of messages: decisions, attempts with their TLS evidence, replies, events.
+
+    ID is a message's, as the client got it with its 250, or a recipient's as `queue list` shows it.
+    """
     if not ids and not to and not sender and not since:
         raise click.UsageError("say which: message IDs, --to, --from or --since")
-    if ids:
-        try:
-            return show_trace(context, [parse_id(text)[0] for text in ids])
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+    if ids and (to or sender or since):
+        raise click.UsageError("give IDs, or --to, --from and --since: not both")
     try:
+        if ids:
+            return show_trace(context, list(dict.fromkeys(parse_id(text)[0] for text in ids)))
         begin = time.time() - parse_duration(since) if since else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     wanted = Filter(states=frozenset(State), to=to, sender=sender, since=begin)
-    rows = read_store(context, lambda connection: select_recipients(connection, wanted, limit=_MOST * 4))
-    found = list(dict.fromkeys(row.message for row in rows))[-_MOST:]
-    return show_trace(context, found)
+    return _show_found(context, wanted, limit)
+
+
+def _show_found(context: CliContext, wanted: Filter, limit: int | None) -> int:
+    most = limit if limit is not None or context.json else _MOST
+    newest: deque[str] = deque(maxlen=most)
+    count = 0
+    with reading(context) as reader:
+        for page in pages(reader, wanted):
+            for message in (row.message for row in page):
+                if not newest or newest[-1] != message:
+                    newest.append(message)
+                    count += 1
+        messages = _load(reader, list(newest))
+    _print(context, messages)
+    if not count:
+        click.echo("gateway: no message fits", err=True)
+    elif count > len(newest):
+        click.echo(f"gateway: the newest {len(newest)} of {count} messages; --limit shows more", err=True)
+    return 0 if count else 1
 
 
 def show_trace(context: CliContext, ids: list[str]) -> int:
     """Print these messages; 1 where one of them is not known."""
-    messages = read_store(context, lambda connection: trace_messages(connection, ids))
-    if context.json:
-        context.print_json({"messages": messages})
-    else:
-        console = Console(highlight=False, soft_wrap=True)
-        for message in messages:
-            _print_message(console, message)
+    with reading(context) as reader:
+        messages = _load(reader, ids)
+    _print(context, messages)
     missing = set(ids) - {message["id"] for message in messages}
     for message_id in sorted(missing):
         click.echo(f"gateway: there is no message {message_id}", err=True)
-    if not ids:
-        click.echo("gateway: no message fits", err=True)
-    return 1 if missing or not ids else 0
+    return 1 if missing else 0
 
 
-def _print_message(console: Console, message: dict[str, Any]) -> None:
-    console.print(f"[bold]{message['id']}[/bold]  {moment(message['received'])} UTC  {message['size']} bytes")
-    tls = message["tls"]
-    secured = f"{tls['version']} {tls['cipher']}" if tls else "in clear"
-    console.print(f"  from {escape(message['sender'])} by connector {escape(message['connector'])} ({secured})")
+def _load(reader: Reader, ids: list[str]) -> list[dict[str, Any]]:
+    """Each message in a read transaction of its own."""
+    return [
+        found for message_id in ids for found in reader.run_blocking(partial(trace_messages, message_ids=[message_id]))
+    ]
+
+
+def _print(context: CliContext, messages: list[dict[str, Any]]) -> None:
+    if context.json:
+        context.print_json({"messages": messages})
+        return
+    paper = _Paper(terminal())
+    for message in messages:
+        _print_message(paper, message)
+
+
+class _Paper:
+    """Lines on a terminal, broken where it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, text: str, *, indent: int = 0, bold: int = 0) -> None:
+        """One line; what does not fit goes on below, at ``indent``. The first ``bold`` characters stand out."""
+        # A reason or a peer's reply may hold what a terminal would obey.
+        text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+        rendered = Text(wrapped(text, self._console.width, indent=indent))
+        rendered.stylize("bold", 0, bold)
+        self._console.print(rendered, soft_wrap=True)
+
+
+def _print_message(paper: _Paper, message: dict[str, Any]) -> None:
+    size = message["size"]
+    paper.line(f"{message['id']}  {moment(message['received'])} UTC  {size} bytes", bold=len(message["id"]))
     if message["parent"]:
-        console.print(f"  a notice of ours about {message['parent']}")
+        paper.line(f"  a notice of ours to the sender of {message['parent']}")
+    else:
+        tls = message["tls"]
+        secured = f"{tls['version']} {tls['cipher']}" if tls else "in clear"
+        kind = "" if message["kind"] == "ordinary" else f", {message['kind']}"
+        came = f"by connector {message['connector']} from {message['client']} ({secured})"
+        paper.line(f"  from {message['sender']}{kind}, {came}")
+    for event in message["events"]:
+        if violations := event["data"].get("would_refuse"):
+            paper.line(f"  stage observe: in force it would be refused: {'; '.join(violations)}", indent=4)
     for notice in message["notices"]:
-        console.print(f"  the sender was told: {notice}")
+        paper.line(f"  the sender was told by {notice}")
     for recipient in message["recipients"]:
-        _print_recipient(console, recipient)
-    console.print()
+        _print_recipient(paper, recipient)
+    paper.line("")
 
 
-def _print_recipient(console: Console, recipient: dict[str, Any]) -> None:
-    method = f" by {recipient['method']}" if recipient["method"] else ""
-    console.print(f"\n  [bold]{escape(recipient['recipient'])}[/bold]: {recipient['state']}{method}")
+def _print_recipient(paper: _Paper, recipient: dict[str, Any]) -> None:
+    paper.line("")
+    address, state = recipient["recipient"], recipient["state"]
+    how = f" by {recipient['method']}" if recipient["method"] and state == "delivered" else ""
+    due = recipient["next_attempt"] if state in ("queued", "deferred") else None
+    when = f", next try {ahead(due, time.time())}" if due is not None and recipient["attempts"] else ""
+    held = f": {recipient['hold_reason']}" if state == "held" and recipient["hold_reason"] else ""
+    paper.line(f"  {address}: {state}{how}{held}{when}", indent=4, bold=2 + len(address))
     decision = recipient["decision"]
     required = decision["requirement"]
-    console.print(f"    required: {', '.join(required['methods']) or 'nothing is left'}; tls {required['tls']}")
+    paper.line(f"    allowed: {', '.join(required['methods']) or 'nothing'}; tls {required['tls']} or better")
     for rule in decision["rules"]:
-        console.print(f"    rule {escape(rule['name'])}: {escape(rule['effect'])}")
-    for passed in decision["passed_over"]:
-        console.print(f"    not {passed['method']}: {escape(passed['reason'])}")
-    if recipient["hold_reason"] and recipient["state"] == "held":
-        console.print(f"    held: {escape(recipient['hold_reason'])}")
-    for event in recipient["events"]:
-        _print_event(console, event)
+        paper.line(f"    rule {rule['name']}: {rule['effect']}", indent=6)
+    for reason, group in groupby(decision["passed_over"], key=lambda passed: passed["reason"]):
+        paper.line(f"    not {', '.join(passed['method'] for passed in group)}: {reason}", indent=6)
+    number = 0
+    for event, follows in zip(recipient["events"], [*recipient["events"][1:], None], strict=True):
+        if event["kind"] == "claimed":
+            number = event["data"]["attempt"]
+            if follows is not None and follows["kind"] == "attempt":
+                continue
+        if event["kind"] == "attempt":
+            _print_attempt(paper, event, number)
+        else:
+            _print_event(paper, event)
 
 
-def _print_event(console: Console, event: dict[str, Any]) -> None:
+def _event_line(paper: _Paper, event: dict[str, Any], words: str) -> None:
+    paper.line(f"    {moment(event['time'])}  {event['kind']:<11}{f'  {words}' if words else ''}", indent=_INDENT)
+
+
+def _print_attempt(paper: _Paper, event: dict[str, Any], number: int) -> None:
     data = event["data"]
-    head = f"    {moment(event['time'])}  {event['kind']:<11}"
-    if event["kind"] == "attempt":
-        where = f"{data['host']} [{data['address']}]" if data["address"] else data["host"]
-        console.print(f"{head} {escape(where)}: {escape(data['outcome'])}")
-        if data["reply"]:
-            reply = data["reply"]
-            words = " ".join(str(part) for part in (reply["code"], reply["enhanced"], reply["text"]) if part)
-            console.print(f"{'':36}reply {escape(words)}")
-        if data["tls"]:
-            tls = data["tls"]
-            console.print(
-                f"{'':36}{tls['version']} {tls['cipher']}, {tls['assurance']}; "
-                f"chain: {escape(tls['chain'])}; name: {escape(tls['name'])}"
-            )
-        return
-    shown = {key: value for key, value in data.items() if key not in ("event", "requirement", "passed_over", "state")}
-    words = "  ".join(f"{key}={value}" for key, value in shown.items())
-    console.print(f"{head} {escape(words)}")
+    host = data["host"] or (data["stage"] or "").upper()
+    where = f"{host} [{data['address']}]" if data["address"] and data["address"] != host else host
+    _event_line(paper, event, f"{number}: {where}: {data['outcome']}")
+    if data["reply"]:
+        reply = data["reply"]
+        words = " ".join(str(part) for part in (reply["code"], reply["enhanced"], reply["text"]) if part)
+        paper.line(f"{'':{_INDENT}}reply {words}", indent=_INDENT + 2)
+    if data["tls"]:
+        tls = data["tls"]
+        told = f"{tls['version']} {tls['cipher']}, {tls['assurance']}; chain: {tls['chain']}; name: {tls['name']}"
+        paper.line(f"{'':{_INDENT}}{told}", indent=_INDENT + 2)
+    if data.get("unknown"):
+        paper.line(
+            f"{'':{_INDENT}}the connection was lost after the final dot: it may arrive twice", indent=_INDENT + 2
+        )
+
+
+#: What a person learns from the other lines already.
+_KNOWN = frozenset({"event", "requirement", "passed_over", "state", "methods", "tls", "method", "losses", "owner"})
+
+
+def _print_event(paper: _Paper, event: dict[str, Any]) -> None:
+    data = event["data"]
+    kind = event["kind"]
+    if kind == "decided":
+        requirement = data["requirement"]
+        words = f"{data['state']}, by policy {requirement['policy'][:12]}" if requirement["policy"] else data["state"]
+        if data.get("error"):
+            words += f": {data['error']}"
+    elif kind == "claimed":
+        words = f"try {data['attempt']} begins"
+    else:
+        words = "; ".join(_facts(kind, data))
+    _event_line(paper, event, words)
+
+
+def _facts(kind: str, data: dict[str, Any]) -> list[str]:
+    """What happened, in words; fields that are not known here as ``name=value``."""
+    found = []
+    if data.get("event") in ("release", "retry", "lost", "unclaim", "hold_expire"):
+        found.append(
+            {
+                "release": "released",
+                "retry": "to be tried at once",
+                "lost": "the worker that had it ended",
+                "unclaim": "given back untouched, the gateway was stopping",
+                "hold_expire": "nobody released it in time",
+            }[data["event"]]
+        )
+    for name, value in data.items():
+        if name in _KNOWN or not value:
+            continue
+        if name == "error":
+            # The reasons of each method stand above, with the decision.
+            found.insert(0, str(value).partition(" (tls: ")[0])
+        elif name == "next_attempt":
+            if State(kind) in LIVE:
+                found.append(f"next try at {moment(value)}")
+        elif name == "operator":
+            found.append(f"by {value}")
+        elif name == "possible_duplicate":
+            found.append("it may arrive twice")
+        elif name == "approves":
+            found.append(f"approves {', '.join(value)}")
+        elif name == "reason":
+            found.append(str(value))
+        elif name == "policy":
+            found.append(f"decided anew by policy {value[:12]}")
+        else:
+            found.append(f"{name}={value}")
+    return found

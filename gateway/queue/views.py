@@ -37,8 +37,8 @@ def recipient_id(message: str, n: int) -> str:
 
 def parse_id(text: str) -> tuple[str, int | None]:
     """A message id, or one recipient's id. Raises ``ValueError``."""
-    message, _, number = text.partition(".")
-    if len(message) != 36:
+    message, dot, number = text.partition(".")
+    if len(message) != 36 or (dot and not (number.isascii() and number.isdigit())):
         raise ValueError(
             f"{text!r} is no message id; it looks like 0192f0c1-2345-7abc-8def-0123456789ab, maybe with .1"
         )
