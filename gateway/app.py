@@ -316,6 +316,7 @@ class Gateway:
         try:
             loaded = await asyncio.to_thread(self.load, self.config)
             trust = await asyncio.to_thread(Trust.load, loaded.settings.tls.trust)
+            resolver = DnsResolver(loaded.settings.dns, self.clock)
             self._refuse_unchangeable(loaded.settings)
             await self._ingress.reload(loaded.settings)
         except (GatewayError, ValueError, RuntimeError, OSError) as error:
@@ -325,7 +326,7 @@ class Gateway:
             return False
         self._current = _Current(loaded, trust)
         self._store.space.floor = loaded.settings.limits.free_space
-        self._resolver.use(DnsResolver(loaded.settings.dns, self.clock))
+        self._resolver.use(resolver)
         self._note_stages(loaded.settings)
         _log.info("reloaded", policy=loaded.policy.digest, config=loaded.digest)
         return True
@@ -349,7 +350,12 @@ class Gateway:
         """Why the gateway is not ready; empty when it can take mail."""
         found: list[str] = []
         if not self._started:
-            found.append("starting")
+            found.append("not started, or stopping")
+        found.extend(
+            f"the task {task.get_name()!r} has failed"
+            for task in self._tasks
+            if task.done() and not task.cancelled() and task.exception() is not None
+        )
         refusal = self._intake.ready()
         if refusal is not None:
             found.append(refusal.detail or refusal.text)

@@ -36,7 +36,7 @@ from gateway.mail.headers import HeaderError, decode_text, fields, split_message
 from gateway.mail.protection import Assurance, Method, Requirement
 from gateway.policy import MessageFacts, Policy, evaluate
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
-from gateway.queue.notices import NoticeEntry, is_wanted, make_notice
+from gateway.queue.notices import NoticeEntry, is_wanted, make_notice, return_requirement
 from gateway.queue.outcomes import LeaseLost
 from gateway.queue.queue import Queue, schedule_of
 from gateway.queue.records import Claim, ClaimedRecipient, NewMessage
@@ -102,7 +102,11 @@ class Deliverer:
     async def _begin(self, claim: Claim, recipient: ClaimedRecipient) -> Progress:
         requirement, changed = recipient.requirement, False
         policy = self.policy()
-        if not claim.system and not claim.observed and requirement.digest != policy.digest:
+        if claim.system:
+            now = return_requirement(self.settings(), claim.message.envelope.connector)
+            if now.tls > requirement.tls:  # the return route asks for more by now, or is gone: then never in clear
+                requirement, changed = now, True
+        elif not claim.observed and requirement.digest != policy.digest:
             requirement, changed = requirement.join(await self._evaluate(claim, recipient, policy)), True
         entry = Progress(recipient, requirement, changed, unsure_since=recipient.unsure_since)
         entry.stop_where_not_to_send(self.clock.time(), schedule_of(self.settings()).expire)
@@ -138,17 +142,19 @@ class Deliverer:
     # -- 3 to 6: one method, for those that it is the best for --------------------------------------------------------
 
     async def _step(self, claim: Claim, pending: Sequence[Progress], flight: _Flight) -> None:
-        """Try the best method of the first recipient, for all that share it."""
-        method: Method | None = None
-        group: list[Progress] = []
+        """Try the best method of the first recipient, for all that share it and the assurance that they need.
+
+        A recipient with a higher need is carried apart: it must not fail those who can be reached with less.
+        """
+        groups: dict[tuple[Method, Assurance], list[Progress]] = {}
         for entry in pending:
             best = entry.choose()
-            if best is not None and method in (None, best):
-                method = best
-                group.append(entry)
-        if method is None:
+            if best is not None:
+                needed = Assurance.NONE if best is Method.PLAIN else entry.requirement.tls
+                groups.setdefault((best, needed), []).append(entry)
+        if not groups:
             return
-        required = Assurance.NONE if method is Method.PLAIN else max(entry.requirement.tls for entry in group)
+        (method, required), group = next(iter(groups.items()))
         self._note_method(group, method)
         hop = await find_next_hop(
             self.resolver,
@@ -157,6 +163,7 @@ class Deliverer:
             method,
             required,
             return_route=self._return_route(claim),
+            system=claim.system,
             chance=self.chance,
         )
         if isinstance(hop, Unreachable):

@@ -9,6 +9,7 @@ MTA-STS and DANE join here: they will make hosts ``host_authenticated`` or add k
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,8 +56,12 @@ class NextHop:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What two messages must share to share a connection: site, TLS policy, source."""
-        return (frozenset((hop.host, hop.port) for hop in self.hops), self.policy, self.source, self.credentials)
+        """What two messages must share to share a connection, or a failure: site, TLS policy, source.
+
+        Hosts count with the names that their certificate may carry and with their exemption: a route's own words
+        about a host must never be believed for mail that found the same host by MX.
+        """
+        return (frozenset(self.hops), self.policy, self.source, self.credentials, self.excluded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,19 @@ async def find_next_hop(
     required: Assurance,
     *,
     return_route: Route | None = None,
+    system: bool = False,
     chance: random.Random,
 ) -> NextHop | Unreachable:
-    """The next hop for recipients at this one's domain, with ``plain`` or ``tls``."""
+    """The next hop for recipients at this one's domain, with ``plain`` or ``tls``.
+
+    ``system``: mail of our own. Without a return route it goes by MX and not to a smart host for other people's mail,
+    where ``tls`` - all that it may use - would say nothing.
+    """
     domain = recipient.domain
     if return_route is not None:
         return _by_route(return_route, method, required, own=True)
     found = None if recipient.is_literal else route_for(settings.delivery.routes, domain)
-    if found is not None:
+    if found is not None and not (system and not found[0].final):
         route, names_one_domain = found
         if method is Method.TLS and not route.final:
             reason = "next hop is not the recipient's: the route is not marked `final`"
@@ -145,8 +155,16 @@ def _by_route(route: Route, method: Method, required: Assurance, *, own: bool) -
         certificate = (str(route.client_certificate.certificate), str(route.client_certificate.key))
     floor = route.tls if method is Method.PLAIN else max(required, route.tls)
     policy = _policy(method, floor, host_authenticated=own, client_certificate=certificate)
-    hop = Hop(route.host, route.port, (route.name or route.host,), exempt=True)
+    hop = Hop(route.host, route.port, (route.name or route.host,), address=_literal(route.host), exempt=True)
     return NextHop((hop,), policy, credentials=route.auth)
+
+
+def _literal(host: str) -> str | None:
+    """The address, where the host of a route is one and not a name."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
 
 
 def _unreachable(mx: MxSet) -> Unreachable | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gateway.delivery.sites import Carried, HostFailure
 from gateway.delivery.transaction import RecipientResult
 from gateway.delivery.verdict import combined, status_of
-from gateway.mail.attempt import Attempt, Failure, Verdict
+from gateway.mail.attempt import Attempt, Failure, Stage, Verdict
 from gateway.mail.dsn import Action
 from gateway.mail.protection import Capability, Decision, Disposition, Method, Requirement
 from gateway.protect.choose import choose, unavailable
@@ -22,6 +22,10 @@ from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import StateEvent
 
 __all__ = ["Circumstances", "Progress", "summed_up"]
+
+
+#: Nothing that is allowed would protect it (RFC 5248 registry: "encryption needed").
+_NO_PROTECTION = "5.7.10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Progress:
     """The state of one recipient during an attempt; ``outcome`` is set once it is decided.
 
     ``changed``: the requirement is not the one that the row holds. ``notice``: what the sender may be told.
+    ``causes``: for each method that failed for good, the status where the form of the message was the reason, else "".
     """
 
     recipient: ClaimedRecipient
@@ -73,6 +78,7 @@ class Progress:
     outcome: Outcome | None = None
     notice: tuple[Action, NoticeEntry] | None = None
     tried: Method | None = None
+    causes: dict[Method, str] = field(default_factory=dict)
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -96,13 +102,26 @@ class Progress:
 
     def _no_method(self, decision: Decision) -> None:
         reasons = "; ".join(f"{passed.method}: {passed.reason}" for passed in decision.passed_over)
-        text = f"no protection that policy allows is possible for this recipient ({reasons or 'none is allowed'})"
-        self._end(StateEvent.FAIL, error=f"5.7.10 {text}")
-        words = (
-            "Your organisation's policy requires this message to be protected, and no allowed way of protecting it "
-            "works for this recipient. Nothing of it was sent."
-        )
-        self._tell(Action.FAILED, "5.7.10", words, reasons)
+        status = self._cause()
+        if status == _NO_PROTECTION:
+            text = f"no protection that policy allows is possible for this recipient ({reasons or 'none is allowed'})"
+            words = (
+                "Your organisation's policy requires this message to be protected, and no allowed way of protecting it "
+                "works for this recipient. Nothing of it was sent."
+            )
+        else:
+            text = f"the recipient's mail system cannot take this message as it is ({reasons})"
+            words = (
+                "The recipient's mail system cannot take a message of this kind, and it cannot be changed into one "
+                "that it takes. Nothing of it was sent."
+            )
+        self._end(StateEvent.FAIL, error=f"{status} {text}")
+        self._tell(Action.FAILED, status, words, reasons)
+
+    def _cause(self) -> str:
+        """No protection, unless every method that was tried failed over the message's form."""
+        causes = set(self.causes.values())
+        return causes.pop() if len(causes) == 1 and "" not in causes else _NO_PROTECTION
 
     # -- what a site said ---------------------------------------------------------------------------------------------
 
@@ -110,7 +129,8 @@ class Progress:
         """A transaction took place, and this came of it for us."""
         self._note(carried.before, around.now)
         failure = result.failure
-        unknown = carried.result.unknown and failure is not None
+        # Who was refused before the dot was not in the transaction that may have been taken.
+        unknown = carried.result.unknown and failure is not None and failure.stage is Stage.DOT
         self.attempts.append(
             Attempt(
                 time=around.now,
@@ -164,8 +184,10 @@ class Progress:
             self._bounce(trouble)
         elif failure.verdict is Verdict.DEFINITE:
             self._cannot(trouble.method, str(failure), definite=True)
+            self.causes[trouble.method] = trouble.status if trouble.status.startswith("5.6.") else ""
         elif failure.verdict is Verdict.ASSURANCE and self._fallback_is_due(around.now):
             self._cannot(trouble.method, f"{failure} (for longer than fallback_after)", definite=False)
+            self.causes[trouble.method] = ""
         else:
             self._defer(trouble, around)
 
@@ -173,7 +195,8 @@ class Progress:
         """Start the fallback clock where it does not run yet; whether its time is over. It never resets."""
         if self.unsure_since is None:
             self.unsure_since = now
-        return now - self.unsure_since >= self.requirement.fallback_after
+        # The same sum as in _defer: what was put off to that very moment must find it come.
+        return now >= self.unsure_since + self.requirement.fallback_after
 
     def _cannot(self, method: Method, reason: str, *, definite: bool) -> None:
         self.known[method] = Capability(method, possible=False, reason=reason, definite=definite)

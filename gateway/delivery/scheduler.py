@@ -34,7 +34,9 @@ _CLAIM_BATCH = 100
 #: Bytes of bodies that may be in memory for their first delivery (architecture: 32 MiB a worker).
 MEMORY_BUDGET = 32 * 1024 * 1024
 _LONGEST_SLEEP = 1.0
-_AFTER_STORE_ERROR = 5.0
+_AFTER_ERROR = 5.0
+#: When mail whose time is over is looked at again after a fault of our own: its schedule has nothing left to say.
+_AFTER_FAULT = 300.0
 
 
 class Scheduler:
@@ -48,6 +50,7 @@ class Scheduler:
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._memory = 0
         self._stopping = False
+        self._running = asyncio.Lock()
 
     @property
     def active(self) -> int:
@@ -68,24 +71,29 @@ class Scheduler:
         for claim in claims:
             self._active[claim.domain] += len(claim.recipients)
             self._memory += 0 if claim.plain is None else len(claim.plain)
-            task = asyncio.create_task(self._deliver(claim), name=f"deliver {claim.message.id}")
+            # What was accepted in the last moment is given back: the next start delivers it at once.
+            work = self._give_back(claim) if self._stopping else self._deliver(claim)
+            task = asyncio.create_task(work, name=f"deliver {claim.message.id}")
             self._tasks[task] = claim
             task.add_done_callback(self._ended)
 
     async def run(self) -> None:
-        """Claim and deliver until :meth:`stop`."""
-        while not self._stopping:
-            self._queue.wake.clear()
-            try:
-                claimed = await self._claim()
-                if claimed:
-                    continue
-                due = await self._queue.next_due(self._busy())
-            except StoreError as error:
-                _log.error("claim_failed", error=str(error))
-                await self._clock.sleep(_AFTER_STORE_ERROR)
-                continue
-            await self._sleep(due)
+        """Claim and deliver until :meth:`stop`. Whatever goes wrong, waiting mail is looked at again."""
+        async with self._running:
+            while not self._stopping:
+                self._queue.wake.clear()
+                try:
+                    if await self._claim():
+                        continue
+                    due = await self._queue.next_due(self._busy())
+                except StoreError as error:
+                    _log.error("claim_failed", error=str(error))
+                    await self._pause(_AFTER_ERROR)
+                except Exception:  # noqa: BLE001  a fault of ours must not end delivery while mail is accepted
+                    _log.exception("claim_failed")
+                    await self._pause(_AFTER_ERROR)
+                else:
+                    await self._pause(self._until(due))
 
     async def _claim(self) -> int:
         room = min(MAX_ACTIVE - self.active, _CLAIM_BATCH)
@@ -102,10 +110,14 @@ class Scheduler:
     def _busy(self) -> list[str]:
         return [domain for domain, number in self._active.items() if number >= MAX_PER_DOMAIN]
 
-    async def _sleep(self, due: float | None) -> None:
-        wait = _LONGEST_SLEEP
-        if due is not None and self.active < MAX_ACTIVE:
-            wait = min(max(due - self._clock.time(), 0.01), _LONGEST_SLEEP)
+    def _until(self, due: float | None) -> float:
+        """Seconds until it is worth looking again."""
+        if due is None or self.active >= MAX_ACTIVE:
+            return _LONGEST_SLEEP
+        return min(max(due - self._clock.time(), 0.01), _LONGEST_SLEEP)
+
+    async def _pause(self, wait: float) -> None:
+        """Wait that long, or until the queue wakes us."""
         waker = asyncio.ensure_future(self._queue.wake.wait())
         timer = asyncio.ensure_future(self._clock.sleep(wait))
         try:
@@ -118,6 +130,9 @@ class Scheduler:
         """Claim nothing more; wait up to ``grace`` seconds, then give back what is on no connection."""
         self._stopping = True
         self._queue.wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace), self._running:
+                pass  # the claim that was being made has been made
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace)
         for task in list(self._tasks):
@@ -157,8 +172,15 @@ class Scheduler:
         Where even this cannot be written, the claim stays ours until this process ends, and is recovered then.
         """
         with suppress(StoreError, LeaseLost):
+            now = self._clock.time()
             outcomes = [
-                Outcome(recipient.n, StateEvent.DEFER, error=error, possible_duplicate=possible_duplicate)
+                Outcome(
+                    recipient.n,
+                    StateEvent.DEFER,
+                    error=error,
+                    next_attempt=now + _AFTER_FAULT if recipient.expires <= now else None,
+                    possible_duplicate=possible_duplicate,
+                )
                 for recipient in claim.recipients
             ]
             await self._queue.record(claim, outcomes)

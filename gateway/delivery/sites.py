@@ -34,6 +34,8 @@ _log = structlog.get_logger()
 
 #: Most addresses that one attempt dials, over all hosts.
 _MAX_ADDRESSES = 6
+#: Connections to a site that nothing is known about; it grows by one for as many successes as it has.
+_FIRST_WINDOW = 5.0
 #: For hosts that the administrator named.
 _EVERYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 
@@ -87,7 +89,11 @@ class SiteLimits:
 
 @dataclass(slots=True)
 class _Site:
+    """``window``: connections that may be open now; it shrinks where connecting fails or the peer says 421."""
+
+    key: tuple[object, ...]
     hop: NextHop
+    window: float = _FIRST_WINDOW
     waiting: deque[Job] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     workers: int = 0
@@ -125,16 +131,14 @@ class Sites:
 
         Raises what :meth:`Session.send` raises beyond a stale connection, and what ``seven_bit`` raises.
         """
-        site = self._sites.setdefault(hop.key, _Site(hop))
+        # New roots after a reload make a new site: what the old ones vouched for is not taken on trust.
+        key = (hop.key, self._environment().trust)
+        site = self._sites.setdefault(key, _Site(key, hop))
         site.hop = hop  # the newest order of hosts
         job = Job(transaction, seven_bit, asyncio.get_running_loop().create_future())
         site.waiting.append(job)
         site.arrived.set()
-        if site.idle < len(site.waiting) and site.workers < self._limits().connections:
-            site.workers += 1
-            task = asyncio.create_task(self._work(site), name=f"site {hop.hops[0].host if hop.hops else '-'}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._staff(site)
         try:
             return await job.done
         except asyncio.CancelledError:
@@ -152,6 +156,17 @@ class Sites:
 
     # -- a worker -------------------------------------------------------------------------------------------------
 
+    def _staff(self, site: _Site) -> None:
+        """One worker more, where mail waits for which there is no idle one and the window has room."""
+        room = min(self._limits().connections, int(site.window))
+        if site.idle >= len(site.waiting) or site.workers >= room:
+            return
+        site.workers += 1
+        hops = site.hop.hops
+        task = asyncio.create_task(self._work(site), name=f"site {hops[0].host if hops else '-'}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _work(self, site: _Site) -> None:
         session: Session | None = None
         try:
@@ -160,31 +175,33 @@ class Sites:
                 if job is None:
                     break
                 session = await self._serve(site, job, session)
+                if session is None and site.workers > site.window:
+                    break  # connecting fails: fewer try, and there are others for what waits
                 if session is not None and session.age > self._limits().lifetime:
                     await session.quit()
                     session = None
         finally:
             site.workers -= 1
             if not site.workers and not site.waiting:
-                self._sites.pop(site.hop.key, None)
+                self._sites.pop(site.key, None)
             if session is not None:
                 await _end(session)
 
     async def _next_job(self, site: _Site, *, wait: bool) -> Job | None:
         """The next job; None once none came for the idle time (at once for a worker without a connection)."""
-        while not site.waiting:
-            if not wait:
-                return None
-            site.arrived.clear()
+        if wait and not site.waiting:
             site.idle += 1
             try:
+                # One limit over all wakings: mail that another worker was quicker to take does not prolong it.
                 async with asyncio.timeout(self._limits().idle):
-                    await site.arrived.wait()
+                    while not site.waiting:
+                        site.arrived.clear()
+                        await site.arrived.wait()
             except TimeoutError:
-                return None
+                pass  # what arrived at this very moment counted on us, and is taken
             finally:
                 site.idle -= 1
-        return site.waiting.popleft()
+        return site.waiting.popleft() if site.waiting else None
 
     async def _serve(self, site: _Site, job: Job, session: Session | None) -> Session | None:
         """Carry one job; the session to go on with, if it is still good."""
@@ -194,6 +211,7 @@ class Sites:
                 if session is None or not session.alive:
                     session, before = await self._connect(site.hop)
                 if session is None:
+                    site.window = max(site.window / 2, 1.0)
                     failed = Failed(before)
                     _settle(job, failed)
                     self._fail_waiting(site, failed)
@@ -208,6 +226,7 @@ class Sites:
                 session.target.host, session.target.address, session.evidence, session.attained, result, before
             )
             _settle(job, carried)
+            self._learn(site, result)
         except asyncio.CancelledError:
             job.done.cancel()
             raise
@@ -217,6 +236,15 @@ class Sites:
             if session is not None and not session.alive:
                 session = None
         return session if session is not None and session.alive else None
+
+    def _learn(self, site: _Site, result: TransactionResult) -> None:
+        """Success opens the window, a peer that is closing halves it; what it thinks of a message does neither."""
+        replies = [recipient.reply for recipient in result.recipients]
+        if any(reply is not None and reply.code == 421 for reply in replies):
+            site.window = max(site.window / 2, 1.0)
+        elif result.reply is not None and result.reply.positive:
+            site.window = min(site.window + 1 / site.window, float(max(self._limits().connections, 1)))
+            self._staff(site)
 
     async def _send(self, session: Session, job: Job) -> TransactionResult:
         try:
@@ -240,10 +268,13 @@ class Sites:
         failures = [HostFailure(host, "", failure) for host, failure in hop.excluded]
         dialled = 0
         for candidate in hop.hops:
-            addresses = await self._addresses(candidate, failures)
-            for address in addresses:
+            for address in await self._addresses(candidate, failures):
                 if dialled >= _MAX_ADDRESSES:
-                    break
+                    # What was not tried was not found wanting: all the others together are not yet "definite".
+                    reason = f"not tried: {_MAX_ADDRESSES} addresses before it failed"
+                    failure = Failure(Stage.CONNECT, Verdict.TEMPORARY, reason)
+                    failures.append(HostFailure(candidate.host, address, failure))
+                    return None, tuple(failures)
                 dialled += 1
                 session = await self._open(hop, candidate, address, failures)
                 if session is not None:

@@ -129,7 +129,7 @@ class QueueIntake:
         body = await spool.finish()
         self.queue.store.space.require()
         new = self._new_message(submission, recipients, body=body)
-        notices = await self._reject_notices(new)
+        notices = await self._reject_notices(new, submission.header_block)
         deliverable = [r.recipient.address.domain for r in recipients if r.state is State.QUEUED]
         claim = bool(deliverable) and self.dispatch.has_room(deliverable, body.size if body.plain is not None else 0)
         try:
@@ -228,6 +228,8 @@ class QueueIntake:
         facts: dict[str, object] = {"stage": str(submission.connector.stage)}
         if submission.violations:
             facts["would_refuse"] = list(submission.violations)
+        if str(Method.PLAIN) in submission.control.protect:
+            facts["ignored"] = "plain in X-Gateway-Protect"
         observed = submission.connector.stage is Stage.OBSERVE
         message = replace(
             submission.message,
@@ -246,7 +248,7 @@ class QueueIntake:
             facts=facts,
         )
 
-    async def _reject_notices(self, new: NewMessage) -> list[NewMessage]:
+    async def _reject_notices(self, new: NewMessage, header: bytes) -> list[NewMessage]:
         entries = [
             NoticeEntry(entry.recipient, *_status_and_words(entry.error))
             for entry in new.recipients
@@ -254,7 +256,6 @@ class QueueIntake:
         ]
         if not entries:
             return []
-        header = b"" if new.body.plain is None else new.body.plain.split(b"\r\n\r\n", 1)[0] + b"\r\n"
         notice = await make_notice(
             self.queue.store, self.settings(), self.clock, new.message, Action.FAILED, entries, header=header
         )
