@@ -114,10 +114,10 @@ class IngressMetrics(Protocol):
     """Where ingress counts. ``connector`` and ``listener`` are names out of the configuration."""
 
     def received(self, connector: str, result: str) -> None:
-        """The end of one DATA.
+        """The end of one DATA. ``connector`` is "" where none was found.
 
-        ``accepted``, ``client_gone`` (accepted, nobody heard it), ``incomplete`` (it broke off), or the reason of a
-        refusal. ``connector`` is "" where none was found.
+        ``result``: ``accepted``, ``client_gone`` (accepted, but it had closed before our reply), ``incomplete`` (it
+        broke off), or the reason of a refusal.
         """
         ...
 

@@ -278,20 +278,23 @@ class SmtpSession(Connection):
             with contextlib.suppress(Exception):
                 await submission.spool.abort()
             raise from_error(error) from None
-        accepted = self._log.bind(message=message_id, connector=submission.connector.name)
+        # Whoever closed before this may never know; a client that only half-closed reads it all the same.
+        gone = self._input.at_eof() or self._lost
         try:
             await self.push(f"250 2.0.0 Accepted as {message_id}")
         except ConnectionError:
-            accepted.warning("accepted", client_gone=True, size=submission.message.size)
-            return "client_gone"
-        accepted.info(
+            gone = True
+        log = self._log.warning if gone else self._log.info
+        log(
             "accepted",
-            client_gone=False,
+            message=message_id,
+            connector=submission.connector.name,
             size=submission.message.size,
             recipients=len(submission.message.envelope.recipients),
             violations=list(submission.violations),
+            client_gone=gone,
         )
-        return "accepted"
+        return "client_gone" if gone else "accepted"
 
     def _raise_if_unready(self) -> None:
         refused = self._services.intake.ready()

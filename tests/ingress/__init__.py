@@ -1,0 +1,1 @@
+"""What the front door lets in, and what it does not."""
