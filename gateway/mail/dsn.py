@@ -149,35 +149,35 @@ def _indented(text: str) -> list[str]:
 
 def _status(report: Report, *, international: bool) -> str:
     """RFC 3464 section 2: fields about the message, then about each recipient."""
+
+    def printable(text: str, limit: int) -> str:
+        cleaned = clean_text(text, limit)
+        return cleaned if international else cleaned.encode("ascii", "replace").decode("ascii")
+
     blocks = [[f"Reporting-MTA: dns; {report.hostname}", f"Arrival-Date: {_date(report.arrived)}"]]
     if report.envid:
-        blocks[0].insert(0, f"Original-Envelope-Id: {clean_text(report.envid, 100)}")
+        blocks[0].insert(0, f"Original-Envelope-Id: {printable(report.envid, 100)}")
     kind = "utf-8" if international else "rfc822"
     for recipient in report.recipients:
         block = []
         if recipient.orcpt:
             original_type, _, original = recipient.orcpt.partition(";")
-            block.append(f"Original-Recipient: {clean_text(original_type, 40)}; {clean_text(original, 500)}")
+            block.append(f"Original-Recipient: {printable(original_type, 40)}; {printable(original, 500)}")
         block += [
             f"Final-Recipient: {kind}; {recipient.address}",
             f"Action: {report.action}",
             f"Status: {recipient.status}",
         ]
         if recipient.remote:
-            block.append(f"Remote-MTA: dns; {clean_text(recipient.remote, 255)}")
+            block.append(f"Remote-MTA: dns; {printable(recipient.remote, 255)}")
         if recipient.diagnostic:
             source = "smtp" if recipient.remote else "x-gateway"
-            block.append(_folded(f"Diagnostic-Code: {source}; {_printable(recipient.diagnostic, international)}"))
+            block.append(_folded(f"Diagnostic-Code: {source}; {printable(recipient.diagnostic, 900)}"))
         block.append(f"Last-Attempt-Date: {_date(report.now)}")
         if report.retry_until is not None:
             block.append(f"Will-Retry-Until: {_date(report.retry_until)}")
         blocks.append(block)
     return "\r\n\r\n".join("\r\n".join(block) for block in blocks) + "\r\n"
-
-
-def _printable(text: str, international: bool) -> str:  # noqa: FBT001  says which bytes may stand
-    cleaned = clean_text(text, 900)
-    return cleaned if international else cleaned.encode("ascii", "replace").decode("ascii")
 
 
 def _folded(line: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from email.errors import HeaderParseError
 from email.header import decode_header
 
 __all__ = [
@@ -113,5 +114,5 @@ def decode_text(value: bytes) -> str | None:
         return "".join(
             piece if isinstance(piece, str) else piece.decode(charset or "ascii") for piece, charset in pieces
         )
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, HeaderParseError):
         return None

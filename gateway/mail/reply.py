@@ -13,7 +13,7 @@ __all__ = ["Reply", "clean_text"]
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:[ \t]+|\Z)")
 _UNPRINTABLE = re.compile(
-    r"[^\x20-\x7e\xa0-\U0010ffff]+|[\u0080-\u009f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]+"
+    r"[^\x20-\x7e\xa0-\U0010ffff]+|[\u0080-\u009f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
 )
 
 #: Longest text of a peer that we keep; a full reply may hold 64 KiB.
