@@ -14,24 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import StoreBusy, StoreError, StoreFailed, StoreFull
 
-__all__ = ["DATABASE_NAME", "Reader", "database_path", "open_engine", "translated"]
+__all__ = ["BUSY_TIMEOUT_MS", "DATABASE_NAME", "Reader", "database_path", "open_engine", "translated"]
 
 T = TypeVar("T")
 
 DATABASE_NAME = "queue.db"
 
 #: How long a connection waits for another process's lock before it gives up (SQLite polls).
-_BUSY_TIMEOUT_MS = 10_000
+BUSY_TIMEOUT_MS = 10_000
 #: Most that the WAL keeps of its size after a checkpoint.
 _WAL_KEEP = 16 * 1024 * 1024
 
 _PRAGMAS = (
-    f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",
+    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",
@@ -56,7 +56,7 @@ def open_engine(url: str, data_dir: Path, *, writes: bool) -> Engine:
         # Made before SQLite does, so that nobody but the daemon's user can ever read it.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         os.close(handle)
-    engine = create_engine(f"sqlite+pysqlite:///{path}", pool_size=4, max_overflow=4)
+    engine = create_engine(URL.create("sqlite+pysqlite", database=str(path)), pool_size=4, max_overflow=4)
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
     @event.listens_for(engine, "connect")

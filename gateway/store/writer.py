@@ -18,15 +18,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.audit.chain import canonical, first_link, link
 from gateway.clock import Clock
 from gateway.errors import StoreError, StoreFailed
-from gateway.store.database import translated
+from gateway.store.database import BUSY_TIMEOUT_MS, translated
 from gateway.store.schema import counters, events, streams
 
 __all__ = ["CommitObserver", "Transaction", "Writer"]
@@ -35,6 +37,10 @@ T = TypeVar("T")
 
 #: Most jobs that share one commit; beyond it latency grows faster than the gain.
 MAX_BATCH = 128
+#: How long a checkpoint waits for readers. Every commit waits behind it, and no read may last longer than 100 ms.
+_CHECKPOINT_PATIENCE_MS = 250
+
+_log = structlog.get_logger()
 
 _INSERT_EVENT = insert(events)
 _ADD_TO_COUNTER = (
@@ -102,6 +108,8 @@ class Writer:
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
+        self._gate = threading.Lock()  # nothing is submitted behind the end
+        self._closed = False
         self._seq = 0
         self._head = first_link(stream)
 
@@ -131,11 +139,16 @@ class Writer:
         Once submitted it runs to its end: cancelling the waiting task does not undo it. Raises what ``work`` raised
         (its changes undone), or :class:`StoreError`.
         """
-        self._require_working()
         loop = asyncio.get_running_loop()
-        job: _Job[T] = _Job(work, loop.create_future(), loop)
-        self._jobs.put(job)
-        return await job.done
+        return await self._submit(_Job(work, loop.create_future(), loop))
+
+    def _submit(self, job: _Job[T]) -> asyncio.Future[T]:
+        self._require_working()
+        with self._gate:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._jobs.put(job)
+        return job.done
 
     def _require_working(self) -> None:
         if self.failed:
@@ -151,16 +164,16 @@ class Writer:
         Runs between two batches. What was deleted before it began is on the medium nowhere but in free pages that
         ``secure_delete`` overwrote.
         """
-        self._require_working()
         loop = asyncio.get_running_loop()
-        job: _Job[bool] = _Job(lambda _: False, loop.create_future(), loop, checkpoint=True)
-        self._jobs.put(job)
-        return await job.done
+        return await self._submit(_Job(lambda _: False, loop.create_future(), loop, checkpoint=True))
 
     def close(self) -> None:
-        """Finish what was submitted and stop the thread."""
+        """Finish what was submitted and stop the thread; who comes later hears that the store is closed."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
         if self._thread.is_alive():
-            self._jobs.put(None)
             self._thread.join()
         self._engine.dispose()
 
@@ -191,7 +204,12 @@ class Writer:
         try:
             connection = self._engine.raw_connection()
             try:
-                busy, _, _ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                cursor = connection.cursor()
+                cursor.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
+                try:
+                    busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                finally:
+                    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
                 job.result = not busy
             finally:
                 connection.close()
@@ -207,7 +225,7 @@ class Writer:
             self._require_working()
             with self._engine.connect() as connection, connection.begin():
                 for job in batch:
-                    self._run_job(connection, job, alone=len(batch) == 1)
+                    self._run_job(connection, job)
                 done = [job.transaction for job in batch if job.error is None and job.transaction is not None]
                 seq, head = self._flush(connection, done)
         except Exception as error:  # noqa: BLE001  the whole batch failed: everyone in it hears why
@@ -215,36 +233,38 @@ class Writer:
             if isinstance(failure, StoreFailed):
                 self.fail(str(failure))
             for job in batch:
-                job.error = job.error or failure
-        else:
-            self._seq, self._head = seq, head
-            if self._on_commit is not None:
-                self._on_commit(self._clock.monotonic() - started, len(batch))
+                job.error = failure  # also where it failed by itself: what it saw of its neighbours did not happen
+            self._tell(batch)
+            return
+        self._seq, self._head = seq, head
         self._tell(batch)
-        for job in batch:
-            if job.error is None and job.transaction is not None:
-                for action in job.transaction._after:  # noqa: SLF001  the two classes are one concept
-                    action()
+        if self._on_commit is not None:
+            self._guarded(partial(self._on_commit, self._clock.monotonic() - started, len(batch)))
+        for transaction in done:
+            for action in transaction._after:  # noqa: SLF001  the two classes are one concept
+                self._guarded(action)
 
-    def _run_job(self, connection: Connection, job: _Job[Any], *, alone: bool) -> None:
+    @staticmethod
+    def _guarded(action: Callable[[], None]) -> None:
+        """What follows a commit cannot undo it, and must not end the thread."""
+        try:
+            action()
+        except Exception:  # noqa: BLE001  it is told to the log; nobody waits for it
+            _log.exception("after_commit_failed")
+
+    def _run_job(self, connection: Connection, job: _Job[Any]) -> None:
         transaction = Transaction(connection, self._clock.time())
-        if not alone:
-            connection.exec_driver_sql("SAVEPOINT job")
+        connection.exec_driver_sql("SAVEPOINT job")
         try:
             job.result = job.work(transaction)
-        except DBAPIError:
-            raise  # the database may have rolled the transaction back already: nothing of this batch stands
-        except Exception as error:  # noqa: BLE001  it belongs to the caller of this job alone
-            job.error = error
-            if alone:
-                connection.rollback()
-                connection.begin()
-            else:
-                connection.exec_driver_sql("ROLLBACK TO job")
+        except Exception as error:
+            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+                raise  # the database may have rolled the transaction back already: nothing of this batch stands
+            job.error = translated(error) if isinstance(error, IntegrityError) else error
+            connection.exec_driver_sql("ROLLBACK TO job")
         else:
             job.transaction = transaction
-        if not alone:
-            connection.exec_driver_sql("RELEASE job")
+        connection.exec_driver_sql("RELEASE job")
 
     def _flush(self, connection: Connection, done: list[Transaction]) -> tuple[int, bytes]:
         """Write events and counters of the jobs that succeeded; the new end of the stream."""
@@ -270,7 +290,9 @@ class Writer:
                 )
         if rows:
             connection.execute(_INSERT_EVENT, rows)
-            connection.execute(update(streams).where(streams.c.id == self.stream).values(seq=seq, hash=head))
+            # A stream that another one linked while it was still growing has a new end, which nobody linked yet.
+            values = {"seq": seq, "hash": head, "linked_by": None}
+            connection.execute(update(streams).where(streams.c.id == self.stream).values(**values))
         changed = [{"counter": name, "delta": delta} for name, delta in sorted(counts.items()) if delta]
         if changed:
             connection.execute(_ADD_TO_COUNTER, changed)
