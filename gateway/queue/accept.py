@@ -52,6 +52,9 @@ def insert_message(
 ) -> tuple[Claim, ...]:
     """Write the message; with ``claim_until`` its queued recipients begin as claimed by this incarnation.
 
+    Those at one domain with one requirement share a claim: what one of them needs must not be asked of a session for
+    another.
+
     ``claim_until`` gives the next attempt that a claim moves forward to. Raises :class:`Refusal` for a replayed
     signature or a misused idempotency key, :class:`AlreadyAccepted` for a repeated submission.
     """
@@ -79,6 +82,7 @@ def insert_message(
             "parent": new.parent,
             "envelope": envelope_json(new),
             "live": live,
+            **(store.wrapped_key(new.body) if live else {"ring_key": None, "data_key": None}),
         },
     )
     if live:
@@ -171,10 +175,10 @@ def _short(requirement: Requirement) -> dict[str, Any]:
 
 
 def _claims(new: NewMessage, rows: list[dict[str, Any]]) -> tuple[Claim, ...]:
-    by_domain: dict[str, list[ClaimedRecipient]] = {}
+    groups: dict[tuple[str, str], list[ClaimedRecipient]] = {}
     for row, recipient in zip(rows, new.recipients, strict=True):
         if row["claimed_by"]:
-            by_domain.setdefault(row["domain"], []).append(
+            groups.setdefault((row["domain"], row["requirement"]), []).append(
                 ClaimedRecipient(
                     n=row["n"],
                     recipient=recipient.recipient,
@@ -193,7 +197,7 @@ def _claims(new: NewMessage, rows: list[dict[str, Any]]) -> tuple[Claim, ...]:
         )
     return tuple(
         Claim(message, tuple(group), new.eight_bit, new.observed, new.system, new.parent, new.body.plain)
-        for group in by_domain.values()
+        for group in groups.values()
     )
 
 

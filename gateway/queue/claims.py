@@ -16,12 +16,10 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from gateway.queue.records import Claim, claimed_from_row, message_from_row, recipient_from_row
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import State, StateEvent, advance
-from gateway.store.schema import messages, recipients
+from gateway.store.schema import DUE, messages, recipients
 from gateway.store.writer import Transaction
 
 __all__ = ["claim_due", "next_due"]
-
-_DUE_STATES = (str(State.QUEUED), str(State.DEFERRED))
 
 _CLAIM = (
     update(recipients)
@@ -52,7 +50,7 @@ def claim_due(
     connection, now = transaction.connection, transaction.now
     due = (
         select(recipients.c.message, recipients.c.n, recipients.c.state, recipients.c.attempts, recipients.c.expires)
-        .where(recipients.c.state.in_(_DUE_STATES), recipients.c.next_attempt <= now)
+        .where(DUE, recipients.c.next_attempt <= now)
         .order_by(recipients.c.next_attempt)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -113,7 +111,7 @@ def _load(transaction: Transaction, keys: set[tuple[str, int]]) -> tuple[Claim, 
 
 def next_due(connection: Connection, busy_domains: Collection[str] = ()) -> float | None:
     """When the next recipient falls due (epoch seconds); None where nothing waits."""
-    query = select(func.min(recipients.c.next_attempt)).where(recipients.c.state.in_(_DUE_STATES))
+    query = select(func.min(recipients.c.next_attempt)).where(DUE)
     if busy_domains:
         query = query.where(recipients.c.domain.not_in(sorted(busy_domains)))
     result: float | None = connection.execute(query).scalar()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.clock import Clock
@@ -133,11 +134,12 @@ async def _read_header(store: Store, message_id: str) -> bytes:
     """The header block out of the sealed body; empty where the body is damaged - the sender is told all the same."""
     data = b""
     try:
-        async for piece in store.body(message_id):
-            data += piece
-            block, rest = split_message(data)
-            if rest or len(data) > _HEADER_LIMIT:
-                return block if rest else b""
+        async with aclosing(store.body(message_id)) as pieces:
+            async for piece in pieces:
+                data += piece
+                block, rest = split_message(data)
+                if rest or len(data) > _HEADER_LIMIT:
+                    return block if rest else b""
     except StoreCorrupt:
         return b""
     return split_message(data)[0]

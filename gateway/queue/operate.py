@@ -44,10 +44,15 @@ async def retry(queue: Queue, message: str, n: int, *, operator: str) -> State:
 
 
 async def hold(queue: Queue, message: str, n: int, *, operator: str, reason: str, seconds: float | None) -> State:
-    """Keep a waiting recipient until a person releases it. Raises :class:`QueueError`."""
+    """Keep a waiting recipient until a person releases it. Raises :class:`QueueError`.
+
+    Not one that is being delivered: a worker's outcome would be lost, and the message might go twice.
+    """
 
     def job(transaction: Any) -> State:
         row = _fresh(transaction, message, n)
+        if row.state == State.DELIVERING:
+            raise QueueError(f"{message}.{n} is being delivered right now; try again in a moment")
         until = transaction.now + (_FOREVER if seconds is None else seconds)
         values = {"hold_reason": reason, "hold_until": until}
         facts = {"operator": operator, "reason": reason}

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from gateway.clock import Clock
 from gateway.config.model import Settings
-from gateway.errors import StoreBusy, StoreError, StoreFull
+from gateway.errors import QueueError, StoreBusy, StoreError, StoreFull
 from gateway.mail.dsn import Action
 from gateway.queue.accept import insert_message
 from gateway.queue.claims import claim_due, next_due
@@ -30,7 +30,7 @@ from gateway.queue.recovery import Recovered, recover, strange_owners
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import State, StateEvent
 from gateway.store.incarnation import HEARTBEAT
-from gateway.store.schema import messages, recipients
+from gateway.store.schema import HELD, messages, recipients
 from gateway.store.shred import Shredder
 from gateway.store.store import Store
 
@@ -60,6 +60,10 @@ class QueueObserver:
 
     def possible_duplicates(self, number: int) -> None:
         """That many recipients may get their message twice (promise P3)."""
+
+
+def _is_over(row: Any, now: float) -> bool:
+    return row.hold_until is not None and bool(row.hold_until <= now)
 
 
 @dataclass(slots=True)
@@ -158,7 +162,6 @@ class Queue:
             except (StoreBusy, StoreFull) as error:
                 _log.warning("outcome_waits", message=claim.message.id, error=str(error))
                 await self.clock.sleep(_AGAIN)
-        self.shredder.note(int(recorded.deleted))
         self.observer.possible_duplicates(sum(outcome.possible_duplicate for outcome in outcomes))
         for outcome in outcomes:
             state = recorded.states[outcome.n]
@@ -201,31 +204,27 @@ class Queue:
         return self.store.incarnation.holds_lease(self.clock.monotonic())
 
     async def expire_holds(self) -> int:
-        """Bounce what nobody released in time; how many recipients."""
+        """End what nobody released in time; how many recipients."""
         now = self.clock.time()
 
         def load(connection: Connection) -> list[Any]:
             query = (
                 select(recipients)
-                .where(recipients.c.state == str(State.HELD), recipients.c.hold_until <= now)
+                .where(HELD, recipients.c.hold_until <= now)
                 .order_by(recipients.c.hold_until)
                 .limit(_HOLD_BATCH)
             )
             return list(connection.execute(query))
 
         rows = await self.store.read(load)
+        ended = 0
+        words = "It was held for approval by the policy of your organisation, and nobody approved it in time."
         for row in rows:
-            await self.end_by_operator_or_time(
-                row.message,
-                row.n,
-                StateEvent.HOLD_EXPIRE,
-                NoticeEntry(
-                    recipient_from_row(row),
-                    "5.7.1",
-                    "It was held for approval by the policy of your organisation, and nobody approved it in time.",
-                ),
-            )
-        return len(rows)
+            entry = NoticeEntry(recipient_from_row(row), "5.7.1", words)
+            with suppress(QueueError):  # released, cancelled or held anew since it was read
+                await self.end_by_operator_or_time(row.message, row.n, StateEvent.HOLD_EXPIRE, entry)
+                ended += 1
+        return ended
 
     async def end_by_operator_or_time(
         self, message_id: str, n: int, event: StateEvent, entry: NoticeEntry, facts: dict[str, Any] | None = None
@@ -244,40 +243,49 @@ class Queue:
         if can_tell:
             notice = await make_notice(self.store, settings, self.clock, message, Action.FAILED, [entry])
 
-        def job(transaction: Any) -> tuple[State, bool]:
+        def job(transaction: Any) -> State:
             fresh = transaction.connection.execute(
                 select(recipients).where(recipients.c.message == message_id, recipients.c.n == n)
             ).one()
+            if event is StateEvent.HOLD_EXPIRE and not _is_over(fresh, transaction.now):
+                raise QueueError(f"the hold of {message_id}.{n} was changed meanwhile")
             after = change_state(
                 transaction, fresh, event, can_tell=can_tell, facts={"error": entry.explanation, **(facts or {})}
             )
             if notice is not None:
                 insert_message(transaction, self.store, notice, expire=schedule_of(settings).expire)
-            return after, finish_message(transaction, self.store, message_id, 1)
+            finish_message(transaction, self.store, message_id, 1)
+            return after
 
-        state, deleted = await self.store.write(job)
-        self.shredder.note(int(deleted))
+        state = await self.store.write(job)
         self.observer.terminal("", str(state))
         self.wake.set()
         return state
 
     async def maintain(self) -> None:
-        """The clockwork: heartbeat, recovery, holds, shredding, ring key; runs until cancelled."""
-        last_beat = self.clock.monotonic()
+        """The clockwork: heartbeat, recovery, holds, shredding, ring key; runs until cancelled.
+
+        Each wheel turns by itself: one that is stuck does not stop the others, least of all the heartbeat.
+        """
+        steps = (self._look_at_space, self._beat, self.recover, self.expire_holds, self.shredder.step)
         while True:
-            try:
-                if self.clock.monotonic() - last_beat >= HEARTBEAT:
-                    await self.heartbeat()
-                    last_beat = self.clock.monotonic()
-                    if await self.store.renew_ring_key():
-                        self.shredder.note(await self.store.drop_unused_ring_keys())
-                await self.recover()
-                await self.expire_holds()
-                await self.shredder.step()
-                await asyncio.to_thread(self.store.space.look)
-            except StoreError as error:
-                _log.error("maintenance_failed", error=str(error))
+            for step in steps:
+                try:
+                    await step()
+                except StoreError as error:
+                    _log.error("maintenance_failed", step=step.__name__, error=str(error))
+                except Exception:  # noqa: BLE001  a fault of our own must not stop the clockwork
+                    _log.exception("maintenance_failed", step=step.__name__)
             await self.clock.sleep(RECOVERY_INTERVAL)
+
+    async def _look_at_space(self) -> None:
+        await asyncio.to_thread(self.store.space.look)
+
+    async def _beat(self) -> None:
+        if self.clock.monotonic() - self.store.incarnation.heartbeat_at >= HEARTBEAT:
+            await self.heartbeat()
+            if await self.store.renew_ring_key():
+                await self.store.drop_unused_ring_keys()
 
     def close(self) -> None:
         """Nothing is in the air any more."""

@@ -4,6 +4,7 @@ On one host death is known at once, from a released file lock; on another host o
 lease. What the dead worker had not put on a connection is due again at once - once per recipient: a second loss keeps
 the schedule that its claim had moved forward, a third holds the message as ``poison``, because it may be what kills
 the workers. What was on a connection may have arrived: it follows the schedule, and counts as a possible duplicate.
+A worker that ended in order and left a claim behind, because it was on a connection, is no loss.
 """
 
 from __future__ import annotations
@@ -46,16 +47,19 @@ def recover(transaction: Transaction, store: Store, owner: str) -> Recovered:
     connection, now = transaction.connection, transaction.now
     if not is_dead(connection, owner, store.run_dir, now):
         return Recovered()
-    boot = connection.execute(select(incarnations.c.boot).where(incarnations.c.id == owner)).scalar()
-    flights = read_flights(store.run_dir, owner) if boot == boot_id() else None
+    known = connection.execute(
+        select(incarnations.c.boot, incarnations.c.ended).where(incarnations.c.id == owner)
+    ).first()
+    flights = read_flights(store.run_dir, owner) if known is not None and known.boot == boot_id() else None
+    died = known is None or known.ended is None
     rows = connection.execute(select(recipients).where(recipients.c.claimed_by == owner)).all()
     duplicates = poisoned = 0
     for row in rows:
-        losses = row.losses + 1
+        losses = row.losses + died
         in_flight = flights is None or row.message in flights
         duplicates += in_flight
         facts = {"owner": owner, "losses": losses, "possible_duplicate": in_flight}
-        if losses >= POISON_LOSSES:
+        if died and losses >= POISON_LOSSES:
             poisoned += 1
             change_state(
                 transaction,
@@ -67,7 +71,7 @@ def recover(transaction: Transaction, store: Store, owner: str) -> Recovered:
             transaction.event("alarm", {"alarm": "poison"}, message=row.message, n=row.n)
             continue
         values = {"losses": losses, "last_error": "the worker that had it ended"}
-        if losses == 1 and not in_flight:
+        if losses <= 1 and not in_flight:
             values["next_attempt"] = now
         change_state(transaction, row, StateEvent.LOST, values=values, facts=facts)
     path = flights_path(store.run_dir, owner)

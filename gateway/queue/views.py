@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, and_, or_, select
 
 from gateway.mail.protection import Decision, Requirement
 from gateway.queue.states import LIVE, State
-from gateway.store.schema import counters, events, messages, recipients
+from gateway.store.schema import UNFINISHED, counters, events, messages, recipients
 
 __all__ = [
     "Filter",
@@ -92,7 +92,7 @@ def select_recipients(
     """A page of rows behind ``after``, oldest message first; with message columns joined."""
     query = _filtered(wanted)
     if not wanted.ids and not wanted.states and not wanted.to:
-        query = query.where(recipients.c.state.in_(sorted(map(str, LIVE))))
+        query = query.where(UNFINISHED)
     message, n = after
     query = query.where(or_(recipients.c.message > message, and_(recipients.c.message == message, recipients.c.n > n)))
     return list(connection.execute(query.order_by(recipients.c.message, recipients.c.n).limit(limit)))
@@ -194,7 +194,7 @@ def oldest_received(connection: Connection) -> float | None:
     query = (
         select(messages.c.received)
         .join(recipients, recipients.c.message == messages.c.id)
-        .where(recipients.c.state.in_(sorted(map(str, LIVE))))
+        .where(UNFINISHED)
         .order_by(recipients.c.message, recipients.c.n)
         .limit(1)
     )

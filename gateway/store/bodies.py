@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +63,22 @@ class BlobFiles:
         self._fail = fail
 
     def prepare(self) -> None:
-        """Make the root directory, durably. Raises :class:`StoreError`."""
-        self._make_directory(self._root)
+        """Make the directories, durably, before a body is on its way: then none has to wait for another's.
+
+        Raises :class:`StoreError`.
+        """
+        try:
+            self._root.mkdir(mode=0o700, exist_ok=True)
+            self._sync_directory(self._root.parent)
+            for directory in self.directories():
+                directory.mkdir(mode=0o700, exist_ok=True)
+            self._sync_directory(self._root)
+        except OSError as error:
+            raise translated(error) from error
+
+    def directories(self) -> list[Path]:
+        """All directories that hold body files."""
+        return [self._root / f"{number:02x}" for number in range(256)]
 
     def path(self, name: str) -> Path:
         """Where a blob lives."""
@@ -71,26 +86,26 @@ class BlobFiles:
 
     def create(self, name: str) -> int:
         """A descriptor open for writing under the blob's temporary name."""
-        target = self.path(name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._make_directory(target.parent)
-            return os.open(
-                target.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
+            return os.open(self.path(name).with_suffix(".tmp"), flags, 0o600)
         except OSError as error:
             raise translated(error) from error
 
     def write(self, handle: int, data: bytes) -> None:
-        """Write all of ``data``. Raises :class:`StoreError`."""
+        """Write all of ``data``. Raises :class:`StoreError`; where the medium failed, the store fails."""
         view = memoryview(data)
         try:
             while view:
                 view = view[os.write(handle, view) :]
         except OSError as error:
-            raise translated(error) from error
+            failure = translated(error)
+            if isinstance(failure, StoreFailed):
+                self._fail(str(failure))
+            raise failure from error
 
     def commit(self, handle: int, name: str) -> None:
-        """Sync, rename, sync the directory. A failed sync fails the store (promise P8)."""
+        """Sync, rename, sync the directory. A failed sync fails the store (promise P8). Raises :class:`StoreError`."""
         target = self.path(name)
         try:
             self._sync(handle)
@@ -98,31 +113,40 @@ class BlobFiles:
             os.close(handle)
         try:
             target.with_suffix(".tmp").rename(target)
+            self._sync_directory(target.parent)
         except OSError as error:
             raise translated(error) from error
-        self._sync_directory(target.parent)
 
-    def abandon(self, handle: int, name: str) -> None:
-        """Close and remove a file that was not committed."""
-        os.close(handle)
-        self.path(name).with_suffix(".tmp").unlink(missing_ok=True)
+    def abandon(self, name: str) -> None:
+        """Remove a file that no row names, committed or not; one that is gone already is fine."""
+        self._unlink(self.path(name).with_suffix(".tmp"))
+        self._unlink(self.path(name))
 
     def remove(self, name: str) -> None:
         """Remove a blob that no row names any more; one that is gone already is fine."""
-        try:
-            self.path(name).unlink(missing_ok=True)
-        except OSError:  # an orphan, swept at a later start
-            return
+        self._unlink(self.path(name))
 
-    def sweep(self, is_known: Callable[[str], bool], older_than: float) -> list[str]:
-        """Remove files that no row names and that were last changed before ``older_than`` (epoch seconds)."""
-        removed = []
-        for path in sorted(self._root.glob("??/*")):
-            name = path.name.removesuffix(".tmp")
-            if path.stat().st_mtime < older_than and (path.suffix == ".tmp" or not is_known(name)):
-                path.unlink(missing_ok=True)
-                removed.append(path.name)
+    def older(self, directory: Path, than: float) -> list[str]:
+        """The files in one of :meth:`directories` that were last changed before ``than`` (epoch seconds)."""
+        found = []
+        with suppress(FileNotFoundError):
+            for path in sorted(directory.iterdir()):
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    if path.stat().st_mtime < than:
+                        found.append(path.name)
+        return found
+
+    def sweep(self, names: Iterable[str], is_known: Callable[[str], bool]) -> list[str]:
+        """Remove those of these files that no row names; a temporary file is named by none."""
+        removed = [name for name in names if name.endswith(".tmp") or not is_known(name)]
+        for name in removed:
+            self._unlink(self.path(name.removesuffix(".tmp")).with_name(name))
         return removed
+
+    @staticmethod
+    def _unlink(path: Path) -> None:
+        with suppress(OSError):  # an orphan, swept at a later start
+            path.unlink(missing_ok=True)
 
     def _sync(self, handle: int) -> None:
         try:
@@ -132,26 +156,18 @@ class BlobFiles:
             raise StoreFailed(f"syncing a body failed: {error.strerror}") from error
 
     def _sync_directory(self, directory: Path) -> None:
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._sync(handle)
         finally:
             os.close(handle)
 
-    def _make_directory(self, directory: Path) -> None:
-        if directory.is_dir():
-            return
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise translated(error) from error
-        self._sync_directory(directory.parent)
-
 
 class Spool:
     """A body in the making: sealed before it touches a disk, hashed on the way.
 
-    :meth:`write` any number of times, then :meth:`finish` or :meth:`abort`.
+    :meth:`write` any number of times, then :meth:`finish` or :meth:`abort`. Whoever is cancelled while waiting for the
+    disk calls :meth:`abort`, which lets the disk end first: a file is never closed under a write.
     """
 
     def __init__(self, files: BlobFiles, message_id: str, key: bytes) -> None:
@@ -164,6 +180,8 @@ class Spool:
         self._sealed = bytearray()
         self._plain: bytearray | None = bytearray()
         self._handle: int | None = None
+        self._has_file = False
+        self._at_work: asyncio.Future[None] | None = None
         self._finished: SealedBody | None = None
 
     async def write(self, data: bytes) -> None:
@@ -176,8 +194,7 @@ class Spool:
                 self._plain = None
         self._sealed += self._sealer.update(data)
         if len(self._sealed) >= _WRITE_SIZE:
-            await asyncio.to_thread(self._spill, bytes(self._sealed))
-            self._sealed.clear()
+            await self._on_disk(self._spill)
 
     async def finish(self) -> SealedBody:
         """The body, durable where it is a file. Calling again gives the same. Raises :class:`StoreError`."""
@@ -190,7 +207,7 @@ class Spool:
             inline = bytes(self._sealed)
         else:
             blob = self.message
-            await asyncio.to_thread(self._commit, bytes(self._sealed))
+            await self._on_disk(self._commit)
         self._sealed.clear()
         self._plain = None
         self._finished = SealedBody(self.message, self.size, self._hash.hexdigest(), self._key, inline, blob, plain)
@@ -198,20 +215,28 @@ class Spool:
 
     async def abort(self) -> None:
         """Forget the body: its file is removed, committed or not. Only for a body that no row names."""
-        handle, self._handle = self._handle, None
-        finished, self._finished = self._finished, None
-        if handle is not None:
-            await asyncio.to_thread(self._files.abandon, handle, self.message)
-        elif finished is not None and finished.blob is not None:
-            await asyncio.to_thread(self._files.remove, finished.blob)
+        if self._at_work is not None:
+            await asyncio.wait({self._at_work})
+        self._finished = None
+        if self._has_file:
+            await asyncio.to_thread(self._abandon)
 
     def disown(self) -> None:
         """A row names the body now, or may: :meth:`abort` leaves its file alone from here on."""
         self._finished = None
+        self._has_file = False
+
+    async def _on_disk(self, work: Callable[[bytes], None]) -> None:
+        data = bytes(self._sealed)
+        self._sealed.clear()
+        self._at_work = asyncio.ensure_future(asyncio.to_thread(work, data))
+        await asyncio.shield(self._at_work)
+        self._at_work = None
 
     def _spill(self, data: bytes) -> None:
         if self._handle is None:
             self._handle = self._files.create(self.message)
+            self._has_file = True
         self._files.write(self._handle, data)
 
     def _commit(self, rest: bytes) -> None:
@@ -220,10 +245,17 @@ class Spool:
         assert handle is not None
         self._files.commit(handle, self.message)
 
+    def _abandon(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+        self._has_file = False
+        self._files.abandon(self.message)
+
 
 async def open_sealed(
     files: BlobFiles, *, message: str, key: bytes, inline: bytes | None, blob: str | None, size: int, digest: str
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The plain bytes of a body, in chunks; every chunk was authenticated, length and digest are checked at the end.
 
     Raises :class:`StoreCorrupt` - possibly after chunks were given out, so the taker must not treat the body as
@@ -233,7 +265,7 @@ async def open_sealed(
     seen = hashlib.sha256()
     length = 0
 
-    async def sealed_pieces() -> AsyncIterator[bytes]:
+    async def sealed_pieces() -> AsyncGenerator[bytes, None]:
         if inline is not None:
             yield inline
             return
@@ -250,11 +282,12 @@ async def open_sealed(
         finally:
             os.close(handle)
 
-    async for piece in sealed_pieces():
-        for plain in opener.update(piece):
-            seen.update(plain)
-            length += len(plain)
-            yield plain
+    async with aclosing(sealed_pieces()) as pieces:
+        async for piece in pieces:
+            for plain in opener.update(piece):
+                seen.update(plain)
+                length += len(plain)
+                yield plain
     last = opener.finish()
     seen.update(last)
     length += len(last)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -24,11 +24,28 @@ __all__ = ["load_keks", "prepare_data_dir", "store_lock"]
 _log = structlog.get_logger()
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, each durable in the one above before anything can stand in it.
+
+    Raises ``OSError``.
+    """
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def prepare_data_dir(data_dir: Path) -> None:
     """Make the data directory, readable by us only. Raises :class:`StoreError`."""
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (data_dir / "run").mkdir(mode=0o700, exist_ok=True)
+        make_directory(data_dir)
+        make_directory(data_dir / "run")
     except OSError as error:
         raise StoreError(f"cannot make the data directory {data_dir}: {error.strerror}") from error
     if not os.access(data_dir, os.W_OK | os.X_OK):
@@ -38,7 +55,10 @@ def prepare_data_dir(data_dir: Path) -> None:
 @contextmanager
 def store_lock(data_dir: Path) -> Iterator[None]:
     """Only one process at a time bootstraps or migrates a store."""
-    handle = os.open(data_dir / "run" / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(data_dir / "run" / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot take the lock of the store: {error.strerror}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -101,8 +101,12 @@ def create_key_file(path: Path) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         try:
-            os.write(handle, text)
+            while text:
+                text = text[os.write(handle, text) :]
             os.fsync(handle)
+        except OSError:
+            path.unlink()  # half a key must not look like one
+            raise
         finally:
             os.close(handle)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

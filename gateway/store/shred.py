@@ -4,13 +4,19 @@
 one with a reader open is "busy" and leaves the key where it was. One checkpoint covers every deletion so far; there is
 at most one a minute, and one within ten minutes of a deletion unless readers keep it busy - then it is tried again and
 the alarm says so.
+
+What is left to do is kept as two counter rows, so that deletions of a process that died, or of an operator's command
+that has ended, are not forgotten.
 """
 
 from __future__ import annotations
 
 import structlog
+from sqlalchemy import Connection, select
 
-from gateway.store.store import Store
+from gateway.store.schema import counters
+from gateway.store.store import DELETED, SHREDDED, Store
+from gateway.store.writer import Transaction
 
 __all__ = ["Shredder"]
 
@@ -23,34 +29,45 @@ _log = structlog.get_logger()
 
 
 class Shredder:
-    """Counts deletions and runs the checkpoint; :meth:`step` is called every few seconds."""
+    """Looks at what was deleted and runs the checkpoint; :meth:`step` is called every few seconds.
+
+    ``overdue``: readers have kept the checkpoint from finishing for longer than ten minutes.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pending = 0
-        self._oldest = 0.0
         self._last = store.clock.monotonic() - INTERVAL
+        self._waiting_since: float | None = None
         self.overdue = False
 
-    def note(self, deletions: int) -> None:
-        """Bodies were deleted (their commit stands)."""
-        if deletions and not self._pending:
-            self._oldest = self._store.clock.monotonic()
-        self._pending += deletions
-
     async def step(self) -> bool:
-        """Checkpoint where it is due; whether everything deleted so far is shredded now."""
+        """Checkpoint where it is due; whether everything deleted so far is shredded now. Raises ``StoreError``."""
         now = self._store.clock.monotonic()
-        if not self._pending or now - self._last < INTERVAL:
-            return not self._pending
+        pending = await self._store.read(_pending)
+        if not pending:
+            self._waiting_since, self.overdue = None, False
+            return True
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if now - self._last < INTERVAL:
+            return False
         self._last = now
-        covered = self._pending
-        if await self._store.writer.checkpoint():
-            self._pending -= covered
-            self._oldest = now
-            self.overdue = False
-            await self._store.write(lambda tx: tx.event("shredded", {"deletions": covered}))
-            return not self._pending
-        self.overdue = now - self._oldest > LIMIT
-        _log.warning("shredding_busy", pending=self._pending, overdue=self.overdue)
-        return False
+        if not await self._store.writer.checkpoint():
+            self.overdue = now - self._waiting_since > LIMIT
+            _log.warning("shredding_busy", pending=pending, overdue=self.overdue)
+            return False
+
+        def note(transaction: Transaction) -> None:
+            transaction.event("shredded", {"deletions": pending})
+            transaction.count(SHREDDED, pending)
+
+        await self._store.write(note)
+        self._waiting_since, self.overdue = None, False
+        return not await self._store.read(_pending)
+
+
+def _pending(connection: Connection) -> int:
+    """How many keys were deleted and not yet shredded."""
+    rows = connection.execute(select(counters.c.name, counters.c.value).where(counters.c.name.in_((DELETED, SHREDDED))))
+    values = {row.name: row.value for row in rows}
+    return int(values.get(DELETED, 0) - values.get(SHREDDED, 0))

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,12 +35,16 @@ from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
 from gateway.store.writer import CommitObserver, Transaction, Writer
 
-__all__ = ["COUNTED_STATES", "Store"]
+__all__ = ["COUNTED_STATES", "DELETED", "SHREDDED", "Store"]
 
 T = TypeVar("T")
 
 #: The states with a counter row (see ``gateway.queue.states``).
 COUNTED_STATES = ("queued", "delivering", "deferred", "held", "noticing", "deposited")
+#: Counter rows: keys that were deleted so far, and how many of them a truncating checkpoint has covered since.
+DELETED, SHREDDED = "keys.deleted", "keys.shredded"
+#: Names asked for in one query.
+_SWEEP_PAGE = 500
 _LOOP_SECRET = "loop-secret"  # noqa: S105  the name of a row, not a secret
 
 
@@ -70,25 +75,25 @@ class Store:
         data_dir = settings.data_dir
         environ = os.environ if environ is None else environ
         bootstrap.prepare_data_dir(data_dir)
-        incarnation = Incarnation.begin(data_dir / "run")
-        try:
-            with bootstrap.store_lock(data_dir):
-                engine = open_engine(settings.store.url, data_dir, writes=True)
-                migrate.require_current(engine)
-                ring, loop_secret = _open_keys(engine, settings, clock, environ, incarnation)
-        except DBAPIError as error:
-            incarnation.release()
-            raise translated(error) from error
-        except BaseException:
-            incarnation.release()
-            raise
-        writer = Writer(engine, incarnation.id, clock, on_commit)
-        writer.open()
-        files = BlobFiles(data_dir / "blobs", writer.fail)
-        files.prepare()
-        space = SpaceWatch(data_dir, settings.limits.free_space)
-        space.look()
-        reader = Reader(open_engine(settings.store.url, data_dir, writes=False))
+        with ExitStack() as undo:
+            try:
+                incarnation = Incarnation.begin(data_dir / "run")
+                undo.callback(incarnation.release)
+                with bootstrap.store_lock(data_dir):
+                    engine = open_engine(settings.store.url, data_dir, writes=True)
+                    undo.callback(engine.dispose)
+                    migrate.require_current(engine)
+                    ring, loop_secret = _open_keys(engine, settings, clock, environ, incarnation)
+                writer = Writer(engine, incarnation.id, clock, on_commit)
+                files = BlobFiles(data_dir / "blobs", writer.fail)
+                files.prepare()
+                space = SpaceWatch(data_dir, settings.limits.free_space)
+                space.look()
+                reader = Reader(open_engine(settings.store.url, data_dir, writes=False))
+                writer.open()
+            except (DBAPIError, OSError) as error:
+                raise translated(error) from error
+            undo.pop_all()
         return cls(data_dir, clock, writer, reader, files, ring, incarnation, space, loop_secret)
 
     @property
@@ -108,42 +113,45 @@ class Store:
         """A body in the making, under a data key of its own."""
         return Spool(self.files, message_id, os.urandom(KEY_SIZE))
 
-    def insert_body(self, transaction: Transaction, body: SealedBody) -> None:
-        """Name a finished body in a row; its data key wrapped by the current ring key."""
+    def wrapped_key(self, body: SealedBody) -> dict[str, Any]:
+        """The body's data key for its message's row: columns ``ring_key`` and ``data_key``."""
         ring_key, wrapped = self.ring.wrap(body.key, data_key_purpose(body.message))
-        transaction.connection.execute(
-            insert(bodies).values(
-                message=body.message, ring_key=ring_key, wrapped=wrapped, inline=body.inline, blob=body.blob
-            )
-        )
+        return {"ring_key": ring_key, "data_key": wrapped}
+
+    def insert_body(self, transaction: Transaction, body: SealedBody) -> None:
+        """Name a finished body in a row; its message's row, with the key, stands already."""
+        transaction.connection.execute(insert(bodies).values(message=body.message, inline=body.inline, blob=body.blob))
 
     def delete_body(self, transaction: Transaction, message_id: str) -> None:
-        """Shred: the wrapped key goes with its row in this transaction, the file after the commit."""
-        row = transaction.connection.execute(select(bodies.c.blob).where(bodies.c.message == message_id)).first()
+        """Shred: the wrapped key and the body's row go in this transaction, the file after the commit."""
+        connection = transaction.connection
+        row = connection.execute(select(bodies.c.blob).where(bodies.c.message == message_id)).first()
         if row is None:
             return
-        transaction.connection.execute(delete(bodies).where(bodies.c.message == message_id))
+        connection.execute(update(messages).where(messages.c.id == message_id).values(ring_key=None, data_key=None))
+        connection.execute(delete(bodies).where(bodies.c.message == message_id))
         transaction.event("deleted", message=message_id)
+        transaction.count(DELETED, 1)
         if row.blob is not None:
             name: str = row.blob
             transaction.after_commit(lambda: self.files.remove(name))
 
-    async def body(self, message_id: str) -> AsyncIterator[bytes]:
+    async def body(self, message_id: str) -> AsyncGenerator[bytes, None]:
         """The accepted bytes of a message, in chunks. Raises :class:`StoreCorrupt` (see ``open_sealed``)."""
 
         def load(connection: Connection) -> Any:
             return connection.execute(
-                select(bodies, messages.c.size, messages.c.digest)
+                select(bodies, messages.c.size, messages.c.digest, messages.c.ring_key, messages.c.data_key)
                 .join(messages, messages.c.id == bodies.c.message)
                 .where(bodies.c.message == message_id)
             ).first()
 
         row = await self.read(load)
-        if row is None:
+        if row is None or row.data_key is None:
             raise StoreCorrupt(f"the body of {message_id} is not in the store")
         if self.ring.missing(row.ring_key):
             await self.read(self.ring.load)
-        key = self.ring.unwrap(row.ring_key, row.wrapped, data_key_purpose(message_id))
+        key = self.ring.unwrap(row.ring_key, row.data_key, data_key_purpose(message_id))
         pieces = open_sealed(
             self.files,
             message=message_id,
@@ -153,8 +161,9 @@ class Store:
             size=row.size,
             digest=row.digest,
         )
-        async for piece in pieces:
-            yield piece
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
 
     async def renew_ring_key(self) -> bool:
         """Make this quarter's ring key where it is due; whether one was made.
@@ -177,7 +186,7 @@ class Store:
         """Delete the rows of ring keys that wrap nothing any more; how many."""
 
         def job(transaction: Transaction) -> int:
-            in_use = select(bodies.c.ring_key).where(bodies.c.ring_key == ring_keys.c.id).exists()
+            in_use = select(messages.c.ring_key).where(messages.c.ring_key == ring_keys.c.id).exists()
             stored = transaction.connection.execute(select(meta.c.value).where(meta.c.key == _LOOP_SECRET)).scalar_one()
             newest = select(func.max(ring_keys.c.id)).scalar_subquery()
             unused = ~in_use & (ring_keys.c.id != int.from_bytes(stored[:4], "big")) & (ring_keys.c.id < newest)
@@ -185,25 +194,39 @@ class Store:
             if numbers:
                 transaction.connection.execute(delete(ring_keys).where(ring_keys.c.id.in_(numbers)))
                 transaction.event("ring_keys_deleted", {"ring_keys": numbers})
+                transaction.count(DELETED, len(numbers))
             return len(numbers)
 
         return await self.write(job)
 
     async def sweep_orphans(self) -> list[str]:
         """Remove body files that no row names and that are older than a day; their names."""
-        names = await self.read(
-            lambda connection: set(connection.scalars(select(bodies.c.blob).where(bodies.c.blob.is_not(None))))
-        )
-        return await asyncio.to_thread(self.files.sweep, names.__contains__, self.clock.time() - ORPHAN_AGE)
+        oldest = self.clock.time() - ORPHAN_AGE
+        removed: list[str] = []
+        for directory in self.files.directories():  # a part at a time: nothing here grows with the backlog
+            names = await asyncio.to_thread(self.files.older, directory, oldest)
+            if names:
+                known = await self.read(partial(_known_blobs, names=names))
+                removed += await asyncio.to_thread(self.files.sweep, names, known.__contains__)
+        return removed
 
     async def close(self) -> None:
         """End in order: what was submitted is committed, the incarnation is marked as ended."""
-        if not self.writer.failed:
-            with suppress(StoreError):  # the lock file tells the same
-                await self.write(lambda tx: self.incarnation.end(tx.connection, tx.now))
+        with suppress(StoreError):  # the lock file tells the same
+            await self.write(lambda tx: self.incarnation.end(tx.connection, tx.now))
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.reader.close)
         self.incarnation.release()
+
+
+def _known_blobs(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Those of these body files that a row names; a body file has the name of its message."""
+    known: set[str] = set()
+    for start in range(0, len(names), _SWEEP_PAGE):
+        page = names[start : start + _SWEEP_PAGE]
+        found = connection.scalars(select(bodies.c.blob).where(bodies.c.message.in_(page), bodies.c.blob.is_not(None)))
+        known.update(name for name in found if name is not None)
+    return known
 
 
 def _open_keys(
@@ -218,8 +241,8 @@ def _open_keys(
         if ring.is_due(clock.time()):
             ring.adopt(ring.make(connection, clock.time()))
         known = set(connection.scalars(select(counters.c.name)))
-        missing = [{"name": f"recipients.{state}", "value": 0} for state in COUNTED_STATES]
-        missing = [row for row in missing if row["name"] not in known]
+        wanted = [*(f"recipients.{state}" for state in COUNTED_STATES), DELETED, SHREDDED]
+        missing = [{"name": name, "value": 0} for name in wanted if name not in known]
         if missing:
             connection.execute(insert(counters), missing)
         secret = _loop_secret(connection, ring)

@@ -56,6 +56,13 @@ def upgrade() -> None:
     sa.Column('ended', sa.Double(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_incarnations'))
     )
+    op.create_table('ring_keys',
+    sa.Column('id', sa.Integer(), nullable=False),
+    sa.Column('created', sa.Double(), nullable=False),
+    sa.Column('kek', sa.String(length=32), nullable=False),
+    sa.Column('wrapped', sa.LargeBinary(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_ring_keys'))
+    )
     op.create_table('messages',
     sa.Column('id', sa.String(length=36), nullable=False),
     sa.Column('received', sa.Double(), nullable=False),
@@ -70,22 +77,20 @@ def upgrade() -> None:
     sa.Column('parent', sa.String(length=36), nullable=True),
     sa.Column('envelope', sa.Text(), nullable=False),
     sa.Column('live', sa.Integer(), nullable=False),
+    sa.Column('ring_key', sa.Integer(), nullable=True),
+    sa.Column('data_key', sa.LargeBinary(), nullable=True),
+    sa.ForeignKeyConstraint(['ring_key'], ['ring_keys.id'], name=op.f('fk_messages_ring_key')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_messages'))
     )
     with op.batch_alter_table('messages', schema=None) as batch_op:
         batch_op.create_index('ix_messages_received', ['received'], unique=False)
+        batch_op.create_index('ix_messages_parent', ['parent'], unique=False, sqlite_where=sa.text('parent IS NOT NULL'), postgresql_where=sa.text('parent IS NOT NULL'))
+        batch_op.create_index('ix_messages_ring_key', ['ring_key'], unique=False, sqlite_where=sa.text('ring_key IS NOT NULL'), postgresql_where=sa.text('ring_key IS NOT NULL'))
 
     op.create_table('meta',
     sa.Column('key', sa.String(length=64), nullable=False),
     sa.Column('value', sa.LargeBinary(), nullable=False),
     sa.PrimaryKeyConstraint('key', name=op.f('pk_meta'))
-    )
-    op.create_table('ring_keys',
-    sa.Column('id', sa.Integer(), nullable=False),
-    sa.Column('created', sa.Double(), nullable=False),
-    sa.Column('kek', sa.String(length=32), nullable=False),
-    sa.Column('wrapped', sa.LargeBinary(), nullable=False),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_ring_keys'))
     )
     op.create_table('signature_uses',
     sa.Column('digest', sa.LargeBinary(), nullable=False),
@@ -105,16 +110,11 @@ def upgrade() -> None:
     )
     op.create_table('bodies',
     sa.Column('message', sa.String(length=36), nullable=False),
-    sa.Column('ring_key', sa.Integer(), nullable=False),
-    sa.Column('wrapped', sa.LargeBinary(), nullable=False),
     sa.Column('inline', sa.LargeBinary(), nullable=True),
     sa.Column('blob', sa.String(length=255), nullable=True),
     sa.ForeignKeyConstraint(['message'], ['messages.id'], name=op.f('fk_bodies_message')),
-    sa.ForeignKeyConstraint(['ring_key'], ['ring_keys.id'], name=op.f('fk_bodies_ring_key')),
     sa.PrimaryKeyConstraint('message', name=op.f('pk_bodies'))
     )
-    with op.batch_alter_table('bodies', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_bodies_ring_key'), ['ring_key'], unique=False)
 
     op.create_table('recipients',
     sa.Column('message', sa.String(length=36), nullable=False),
