@@ -12,11 +12,11 @@ import contextlib
 import ipaddress
 import ssl
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
-from gateway.config.model import Listener, ListenerTls
+from gateway.config.model import Listener
 from gateway.errors import Refusal
 from gateway.ingress.client_certificate import judge_certificate
 from gateway.ingress.client_tls import peer_chain
@@ -30,7 +30,7 @@ from gateway.mail.envelope import ReceivedTls
 
 __all__ = ["Connection", "Disconnect", "Host", "Phase", "stopping_refusal"]
 
-HANDSHAKE_TIMEOUT = 30.0
+HANDSHAKE_TIMEOUT = 30
 #: How long a session that was told to go may take to hang up, in seconds of the server's clock.
 LINGER = 5.0
 #: The minimum rate holds after so many seconds of waiting for data.
@@ -118,8 +118,8 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop: a client is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._raw = self._wire = transport
+        # uvloop's transports do what asyncio's do without being of their class.
+        self._raw = self._wire = cast("asyncio.Transport", transport)
         self.transport = transport
         self._input.set_transport(transport)
         self._id = self._services.intake.new_id()
@@ -137,7 +137,7 @@ class Connection(SMTP):
         """The client says no more; what it has asked for is still done and answered."""
         self._input.feed_eof()
         # A TLS transport cannot stay half open, and complains about the wish.
-        return self._wire is self._raw
+        return self._wire is not None and self._wire.get_extra_info("ssl_object") is None
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. Nothing is cancelled: whoever reads sees the end, and a commit goes on."""
@@ -156,8 +156,9 @@ class Connection(SMTP):
     async def _handle_client(self) -> None:
         try:
             self._enter()
-            if self._listener.tls is ListenerTls.IMPLICIT:
-                await self._handshake()
+            session = self._wire.get_extra_info("ssl_object") if self._wire is not None else None
+            if session is not None:
+                self._learn_tls(session, self._host.door)
             await self._converse()
         except Disconnect as end:
             if end.refused is not None:
@@ -180,7 +181,6 @@ class Connection(SMTP):
         try:
             self._place = self._host.counts.enter(self._address, door.limits, named_by)
         except Refusal as refused:
-            # On an implicit TLS port the client could not read it, but it can see the end.
             raise Disconnect(refused) from None
         self._services.metrics.connections(self._listener.name, +1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,11 @@ from gateway.clock import Clock
 from gateway.config.model import ClientCertificates, Listener, ListenerTls, Settings
 from gateway.ingress.certificates import Reload, ServerCertificate
 from gateway.ingress.client_certificate import Trust
-from gateway.ingress.connection import Connection
+from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
 from gateway.ingress.door import Door, Services
 from gateway.ingress.limits import ConnectionCounts, Rates
 from gateway.ingress.networks import load_networks
+from gateway.ingress.refusals import Reason
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 from gateway.ingress.session import SmtpSession
 
@@ -220,7 +222,7 @@ class IngressServer:
         loop = asyncio.get_running_loop()
         try:
             return await loop.create_server(
-                lambda: SmtpSession(self, self._listeners[key], loop),
+                lambda: self._accept(self._listeners[key], loop),
                 listener.host,
                 listener.port,
                 backlog=BACKLOG,
@@ -229,6 +231,29 @@ class IngressServer:
             )
         except OSError as error:
             raise ServerError(f"{listener.address}: {error.strerror or error}") from None
+
+    def _accept(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
+        """The protocol of a new connection. Implicit TLS comes between it and the session.
+
+        By our own hand, where ``create_server(ssl=...)`` would do the same: so each connection gets the certificate
+        and the terms that are in force when it comes.
+        """
+        session = SmtpSession(self, listener, loop)
+        if listener.tls is not ListenerTls.IMPLICIT:
+            return session
+        contexts = self._door.contexts
+        assert contexts is not None, "a door with TLS listeners has a certificate"
+        shaken = loop.create_future()
+        shaken.add_done_callback(lambda outcome: self._note_handshake(listener, outcome))
+        context = contexts.for_listener(listener.client_certificates)
+        return SSLProtocol(loop, session, context, shaken, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT)
+
+    def _note_handshake(self, listener: Listener, outcome: asyncio.Future[None]) -> None:
+        error = None if outcome.cancelled() else outcome.exception()
+        if error is not None:
+            detail = str(getattr(error, "reason", None) or type(error).__name__)
+            self.services.metrics.refused(str(Reason.HANDSHAKE))
+            self.services.log.info("refused", listener=listener.name, reason=str(Reason.HANDSHAKE), detail=detail)
 
     async def _tick(self) -> None:
         clock = self.services.clock

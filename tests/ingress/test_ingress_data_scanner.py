@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ def scan(wire: bytes, *cuts: int) -> tuple[bytes, DataScanner]:
     """Feed ``wire`` cut at these places; stop at the end of data, as a session does."""
     scanner, clean = DataScanner(), b""
     edges = [0, *sorted(cuts), len(wire)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if scanner.done:
             scanner.rest += wire[start:]
             break

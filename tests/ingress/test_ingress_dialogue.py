@@ -274,11 +274,9 @@ async def test_a_client_that_leaves_during_the_commit_does_not_undo_it(tmp_path:
         await client.expect("DATA", 354)
         client.send(BODY + b".\r\n")
         await poll(lambda: run.intake.committing)
-        if abrupt:
-            # An unread reply and a lingering time of zero make the kernel send RST.
-            client.writer.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+        if how == "reset":
+            plug: socket.socket = client.writer.get_extra_info("socket")
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() then sends RST
         await client.close()
         (session,) = run.server._sessions
         await poll(lambda: session._lost or session._input.at_eof())
