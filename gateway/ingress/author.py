@@ -17,14 +17,15 @@ __all__ = ["AuthorError", "author"]
 
 # A display name: quoted strings, and words that hold none of the characters with a meaning. RFC 5322 calls words
 # with dots obsolete; "Dr. Who" is everywhere, and no reader takes it for something else. No @: a name that looks
-# like an address is quoted by every decent client, and unquoted it is how readers are led astray.
+# like an address is quoted by every decent client, and unquoted it is how readers are led astray. Words are told
+# apart by white space and by nothing else: were it optional, a long word could be read in exponentially many ways.
 _NAME = r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"|[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]+)'
 _SPACE = r"[ \t]*"
 _LOCAL = r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"|[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]+)'
 _DOMAIN = r"(?:\[[0-9A-Za-z:.]+\]|[^\s\"(),:;<>@\[\]\\\x00-\x1f\x7f]+)"
 _SPEC = rf"(?P<{{}}>{_LOCAL}@{_DOMAIN})"
 _MAILBOX = re.compile(
-    rf"{_SPACE}(?:(?:{_NAME}(?:{_SPACE}{_NAME})*)?{_SPACE}<{_SPACE}{_SPEC.format('angle')}{_SPACE}>"
+    rf"{_SPACE}(?:(?:{_NAME}(?:[ \t]+{_NAME})*)?{_SPACE}<{_SPACE}{_SPEC.format('angle')}{_SPACE}>"
     rf"|{_SPEC.format('plain')}){_SPACE}\Z"
 )
 #: Longer ones are not written by people; bounding it keeps the expression cheap.
