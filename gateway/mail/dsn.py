@@ -151,8 +151,9 @@ def _status(report: Report, *, international: bool) -> str:
     """RFC 3464 section 2: fields about the message, then about each recipient."""
 
     def printable(text: str, limit: int) -> str:
-        cleaned = clean_text(text, limit)
-        return cleaned if international else cleaned.encode("ascii", "replace").decode("ascii")
+        """Cut to octets: a line of a message has 998 (RFC 5322 section 2.1.1)."""
+        encoded = clean_text(text, limit).encode("utf-8" if international else "ascii", "replace")
+        return encoded[:limit].decode("utf-8", "ignore")
 
     blocks = [[f"Reporting-MTA: dns; {report.hostname}", f"Arrival-Date: {_date(report.arrived)}"]]
     if report.envid:
