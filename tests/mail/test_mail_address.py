@@ -64,7 +64,7 @@ def test_no_control_character_passes_at_any_place(local: str, domain: str, bad: 
         f"{local}{bad}x@{domain}",
         f"{local}@{domain}{bad}",
         f"{local}@x{bad}{domain}",
-    ) -> None:
+    ):
         with pytest.raises(AddressError):
             Address.parse(text)
 
