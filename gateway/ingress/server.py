@@ -112,7 +112,9 @@ class IngressServer:
     def bound(self) -> tuple[Bound, ...]:
         """The addresses that listen, in the order of the configuration."""
         return tuple(
-            Bound(name, *each.getsockname()[:2]) for name, server in self._servers.items() for each in server.sockets
+            Bound(self._listeners[key].name, *each.getsockname()[:2])
+            for key, server in self._servers.items()
+            for each in server.sockets
         )
 
     @property
