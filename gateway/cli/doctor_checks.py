@@ -20,6 +20,7 @@ from gateway.config.certificates import judge_pair
 from gateway.config.inbound import ListenerTls, Stage
 from gateway.config.model import Settings
 from gateway.delivery.judge import judge
+from gateway.delivery.names import alternative_names
 from gateway.delivery.peer import PeerChainUnavailable, require_peer_chain
 from gateway.delivery.trust import Trust, TrustError
 
@@ -175,14 +176,15 @@ def _certificate(name: str, path: Path, key: Path, now: float, listener: Setting
     verdict = judge(encoded, _trust(listener), () if listener is None else (listener.hostname,), now)
     if listener is not None and verdict.name != "ok":
         remedy = f"get a certificate that names {listener.hostname}: smart hosts that check names refuse this one"
-        return Finding(name, Status.WARNING, f"{path}: {verdict.name}", remedy)
+        named = ", ".join(alternative_names(leaf)[0][:4]) or "no host"
+        return Finding(name, Status.WARNING, f"{path} names {named}, not {listener.hostname}", remedy)
     if days < _SOON:
         return Finding(name, Status.WARNING, f"{path} ends in {days:.0f} days, on {end:%Y-%m-%d}", _RENEW)
     if listener is not None and verdict.chain != "ok":
         remedy = "smart hosts that check certificates refuse this one; put the intermediates behind it in the file"
         return Finding(name, Status.WARNING, f"{path}: {verdict.chain}", remedy)
-    named = f"names {listener.hostname}, " if listener is not None else ""
-    return Finding(name, Status.OK, f"{named}ends in {days:.0f} days, its key fits")
+    told = f"names {listener.hostname}, " if listener is not None else ""
+    return Finding(name, Status.OK, f"{told}ends in {days:.0f} days, its key fits")
 
 
 _RENEW = "renew it; the gateway takes the new files over by itself, without a restart"

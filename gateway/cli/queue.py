@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gateway.cli import CliContext, common_options
 from gateway.cli.access import open_queue, operator, pages, reading
-from gateway.cli.words import ago, ahead, terminal
+from gateway.cli.words import ago, ahead, printable, terminal
 from gateway.config.values import parse_duration
 from gateway.errors import QueueError
 from gateway.queue import operate
@@ -110,7 +110,7 @@ def _print_table(entries: list[dict[str, Any]]) -> None:
             _next(entry, now),
             _why(entry, now),
         )
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     terminal().print(table)
     click.echo(
         f"\n{len(entries)} recipient{'' if len(entries) == 1 else 's'}; `gateway trace ID` tells the whole story"
@@ -182,7 +182,7 @@ def _bulk(context: CliContext, wanted: Filter, verb: str, *, yes: bool, act: Ver
 def _for_example(rows: list[Any]) -> str:
     """A few of the addresses, so that one sees what a filter caught."""
     shown = list(dict.fromkeys(row.address for row in rows))[:3]
-    return f" ({', '.join(shown)}{', ...' if len(rows) > len(shown) else ''})"
+    return f" ({', '.join(map(printable, shown))}{', ...' if len(rows) > len(shown) else ''})"
 
 
 @queue.command()

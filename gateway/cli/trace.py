@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gateway.cli import CliContext, common_options
 from gateway.cli.access import pages, reading
-from gateway.cli.words import ahead, moment, terminal, wrapped
+from gateway.cli.words import ahead, moment, printable, terminal, wrapped
 from gateway.config.values import parse_duration
 from gateway.queue.states import LIVE, State
 from gateway.queue.views import Filter, parse_id, trace_messages
@@ -121,9 +121,7 @@ class _Paper:
 
     def line(self, text: str, *, indent: int = 0, bold: int = 0) -> None:
         """One line; what does not fit goes on below, at ``indent``. The first ``bold`` characters stand out."""
-        # A reason or a peer's reply may hold what a terminal would obey.
-        text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
-        rendered = Text(wrapped(text, self._console.width, indent=indent))
+        rendered = Text(wrapped(printable(text), self._console.width, indent=indent))
         rendered.stylize("bold", 0, bold)
         self._console.print(rendered, soft_wrap=True)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-__all__ = ["ago", "ahead", "moment", "terminal", "wrapped"]
+__all__ = ["ago", "ahead", "moment", "printable", "terminal", "wrapped"]
 
 #: For a program or a file: lines are never broken, so that they can be searched.
 _UNBROKEN = 100_000
@@ -26,6 +26,11 @@ def wrapped(text: str, width: int, *, indent: int) -> str:
         text, max(width, 40), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: a reason, a name or a reply may hold anything."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def ago(seconds: float) -> str:
