@@ -134,6 +134,8 @@ def _split(argument: str, verb: str, *, extended: bool) -> tuple[str, list[tuple
     route = _ROUTE.match(path)
     if route is not None:
         path = path[route.end() :]
+        if not path:  # a way to nobody is not the null path
+            raise refusal(501, "5.5.4", syntax, Reason.SYNTAX)
     if tail and not extended:
         raise refusal(501, "5.5.4", "Parameters need EHLO", Reason.SYNTAX)
     return path, _pairs(tail)

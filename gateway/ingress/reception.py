@@ -107,14 +107,15 @@ class Reception:
 
     async def _feed(self, piece: bytes) -> None:
         self._arrived += len(piece)
-        self._check_size()
         if not self._header.complete:
+            # How much may come depends on whose message it is, which the header block tells; it has its own limit.
             body = self._header.feed(piece)
             self._check_header_size()
             if body is None:
                 return
             await self._read_header()
             piece = body
+        self._check_size()
         if piece:
             await self._body(piece)
 
