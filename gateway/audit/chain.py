@@ -15,6 +15,10 @@ from typing import Any
 __all__ = ["Event", "canonical", "first_link", "link", "verify"]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+_PLAIN = json.JSONEncoder(ensure_ascii=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event as it is kept. ``data`` is canonical JSON text; ``n`` the recipient's number in its message."""
@@ -31,7 +35,7 @@ class Event:
 
 def canonical(data: dict[str, Any]) -> str:
     """The one JSON text of ``data``: keys sorted, no white space, nothing outside ASCII."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(data)
 
 
 def first_link(stream: str) -> bytes:
@@ -43,7 +47,7 @@ def link(  # noqa: PLR0917  the fields of an event, in the order in which they a
     previous: bytes, stream: str, seq: int, time: float, message: str | None, n: int | None, kind: str, data: str
 ) -> bytes:
     """The hash of an event, given the hash of the one before it."""
-    record = json.dumps([stream, seq, repr(time), message, n, kind, data], ensure_ascii=True)
+    record = _PLAIN.encode([stream, seq, repr(time), message, n, kind, data])
     return hashlib.sha256(previous + record.encode("ascii")).digest()
 
 

@@ -17,6 +17,7 @@ from gateway.errors import Refusal
 from gateway.mail.protection import Requirement
 from gateway.queue.records import Claim, ClaimedRecipient, Idempotency, NewMessage, NewRecipient, envelope_json
 from gateway.queue.states import LIVE, State
+from gateway.store.prepared import Prepared
 from gateway.store.schema import idempotency, messages, recipients, signature_uses
 from gateway.store.store import Store
 from gateway.store.writer import Transaction
@@ -27,8 +28,8 @@ __all__ = ["AlreadyAccepted", "insert_message"]
 MAX_SIGNATURE_USES = 100
 _DAY = 86400.0
 
-_INSERT_MESSAGE = insert(messages)
-_INSERT_RECIPIENTS = insert(recipients)
+_INSERT_MESSAGE = Prepared(insert(messages))
+_INSERT_RECIPIENT = Prepared(insert(recipients))
 
 
 class AlreadyAccepted(Exception):
@@ -64,9 +65,8 @@ def insert_message(
         _count_signature(transaction, new.signature)
     message = new.message
     now = transaction.now
-    connection = transaction.connection
     live = sum(1 for recipient in new.recipients if recipient.state in LIVE)
-    connection.execute(
+    transaction.run(
         _INSERT_MESSAGE,
         {
             "id": message.id,
@@ -94,7 +94,7 @@ def insert_message(
         _recipient_row(new, n, recipient, now, expire, store.incarnation.id, claim_until)
         for n, recipient in enumerate(new.recipients, 1)
     ]
-    connection.execute(_INSERT_RECIPIENTS, rows)
+    transaction.run_many(_INSERT_RECIPIENT, rows)
     for state, number in Counter(row["state"] for row in rows).items():
         if State(state) in LIVE:
             transaction.count(f"recipients.{state}", number)

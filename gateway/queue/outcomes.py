@@ -10,17 +10,54 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import Column, and_, bindparam, func, select, update
 
 from gateway.errors import QueueError
 from gateway.queue.accept import insert_message
 from gateway.queue.records import NewMessage, Outcome
 from gateway.queue.states import LIVE, State, StateEvent, advance
+from gateway.store.prepared import Prepared
 from gateway.store.schema import messages, recipients
 from gateway.store.store import Store
 from gateway.store.writer import Transaction
 
 __all__ = ["LeaseLost", "Recorded", "change_state", "finish_message", "record_outcomes"]
+
+
+def _kept(column: Column[Any], name: str) -> Any:
+    """The new value where one is given, else what stands there."""
+    return func.coalesce(bindparam(name), column)
+
+
+#: Ends an attempt - only of a claim that is still ours.
+_END_ATTEMPT = Prepared(
+    update(recipients)
+    .where(
+        recipients.c.message == bindparam("m"),
+        recipients.c.n == bindparam("r"),
+        recipients.c.state == str(State.DELIVERING),
+        recipients.c.claimed_by == bindparam("owner"),
+    )
+    .values(
+        state=bindparam("to"),
+        since=bindparam("now"),
+        claimed_by=bindparam("nobody"),
+        attempts=recipients.c.attempts + bindparam("tries"),
+        next_attempt=_kept(recipients.c.next_attempt, "next"),
+        last_error=_kept(recipients.c.last_error, "error"),
+        method=_kept(recipients.c.method, "by"),
+        decision=_kept(recipients.c.decision, "decided"),
+        unsure_since=_kept(recipients.c.unsure_since, "unsure"),
+        delay_notified=_kept(recipients.c.delay_notified, "told"),
+        requirement=_kept(recipients.c.requirement, "required"),
+        hold_reason=_kept(recipients.c.hold_reason, "why_held"),
+        hold_until=_kept(recipients.c.hold_until, "held_until"),
+    )
+)
+_COUNT_ENDED = Prepared(
+    update(messages).where(messages.c.id == bindparam("m")).values(live=messages.c.live - bindparam("ended"))
+)
+_LIVE = Prepared(select(messages.c.live).where(messages.c.id == bindparam("m")))
 
 
 class LeaseLost(QueueError):
@@ -46,52 +83,40 @@ def record_outcomes(
     notice_expire: float = 432000.0,
 ) -> Recorded:
     """Apply the outcomes of one claim. Raises :class:`LeaseLost`, with nothing written."""
-    connection = transaction.connection
-    owner = store.incarnation.id
-    mine = set(
-        connection.scalars(
-            select(recipients.c.n).where(
-                recipients.c.message == message_id,
-                recipients.c.state == str(State.DELIVERING),
-                recipients.c.claimed_by == owner,
-            )
-        )
-    )
-    lost = [outcome.n for outcome in outcomes if outcome.n not in mine]
-    if lost:
-        raise LeaseLost(f"recipients {lost} of {message_id} are claimed by somebody else now")
     states: dict[int, State] = {}
     for outcome in outcomes:
-        states[outcome.n] = _apply(transaction, message_id, outcome, can_tell=can_tell)
+        states[outcome.n] = _apply(transaction, store.incarnation.id, message_id, outcome, can_tell=can_tell)
     for notice in notices:
         insert_message(transaction, store, notice, expire=notice_expire)
     ended = sum(1 for state in states.values() if state not in LIVE)
     return Recorded(states, finish_message(transaction, store, message_id, ended))
 
 
-def _apply(transaction: Transaction, message_id: str, outcome: Outcome, *, can_tell: bool) -> State:
+def _apply(transaction: Transaction, owner: str, message_id: str, outcome: Outcome, *, can_tell: bool) -> State:
     now = transaction.now
     after = advance(State.DELIVERING, outcome.event, can_tell=can_tell).state
-    values: dict[str, Any] = {"state": str(after), "since": now, "claimed_by": None}
-    if outcome.next_attempt is not None:
-        values["next_attempt"] = outcome.next_attempt
-    if outcome.event is StateEvent.UNCLAIM:
-        values["next_attempt"] = now
-        values["attempts"] = recipients.c.attempts - 1
-    optional = {
-        "last_error": outcome.error or None,
-        "method": outcome.method,
-        "decision": None if outcome.decision is None else json.dumps(outcome.decision),
-        "unsure_since": outcome.unsure_since,
-        "delay_notified": outcome.delay_notified,
-        "requirement": None if outcome.requirement is None else json.dumps(outcome.requirement.as_json()),
+    given_back = outcome.event is StateEvent.UNCLAIM
+    held = after is State.HELD
+    values = {
+        "m": message_id,
+        "r": outcome.n,
+        "owner": owner,
+        "to": str(after),
+        "now": now,
+        "nobody": None,
+        "next": now if given_back else outcome.next_attempt,
+        "tries": -1 if given_back else 0,
+        "error": outcome.error or None,
+        "by": outcome.method,
+        "decided": None if outcome.decision is None else json.dumps(outcome.decision),
+        "unsure": outcome.unsure_since,
+        "told": outcome.delay_notified,
+        "required": None if outcome.requirement is None else json.dumps(outcome.requirement.as_json()),
+        "why_held": outcome.hold_reason if held else None,
+        "held_until": outcome.hold_until if held else None,
     }
-    values.update({key: value for key, value in optional.items() if value is not None})
-    if after is State.HELD:
-        values.update(hold_reason=outcome.hold_reason, hold_until=outcome.hold_until)
-    transaction.connection.execute(
-        update(recipients).where(and_(recipients.c.message == message_id, recipients.c.n == outcome.n)).values(**values)
-    )
+    if transaction.run(_END_ATTEMPT, values).rowcount != 1:
+        raise LeaseLost(f"recipient {outcome.n} of {message_id} is claimed by somebody else now")
     transaction.count(f"recipients.{State.DELIVERING}", -1)
     if after in LIVE:
         transaction.count(f"recipients.{after}", 1)
@@ -148,10 +173,8 @@ def finish_message(transaction: Transaction, store: Store, message_id: str, ende
     """Count recipients that became terminal; with the last one the wrapped key and the body go."""
     if not ended:
         return False
-    connection = transaction.connection
-    connection.execute(update(messages).where(messages.c.id == message_id).values(live=messages.c.live - ended))
-    live = connection.execute(select(messages.c.live).where(messages.c.id == message_id)).scalar_one()
-    if live > 0:
+    transaction.run(_COUNT_ENDED, {"m": message_id, "ended": ended})
+    if transaction.run(_LIVE, {"m": message_id}).fetchone()[0] > 0:
         return False
     store.delete_body(transaction, message_id)
     return True

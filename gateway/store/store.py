@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Clock
@@ -30,6 +30,7 @@ from gateway.store.bodies import ORPHAN_AGE, BlobFiles, SealedBody, Spool, data_
 from gateway.store.database import Reader, open_engine, translated
 from gateway.store.incarnation import Incarnation
 from gateway.store.keyring import KeyRing
+from gateway.store.prepared import Prepared
 from gateway.store.schema import bodies, counters, messages, meta, ring_keys
 from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
@@ -46,6 +47,16 @@ DELETED, SHREDDED = "keys.deleted", "keys.shredded"
 #: Names asked for in one query.
 _SWEEP_PAGE = 500
 _LOOP_SECRET = "loop-secret"  # noqa: S105  the name of a row, not a secret
+
+
+_INSERT_BODY = Prepared(insert(bodies))
+_BLOB_OF = Prepared(select(bodies.c.blob).where(bodies.c.message == bindparam("m")))
+_FORGET_KEY = Prepared(
+    update(messages)
+    .where(messages.c.id == bindparam("m"))
+    .values(ring_key=bindparam("nothing"), data_key=bindparam("nothing"))
+)
+_DELETE_BODY = Prepared(delete(bodies).where(bodies.c.message == bindparam("m")))
 
 
 @dataclass(slots=True)
@@ -120,20 +131,20 @@ class Store:
 
     def insert_body(self, transaction: Transaction, body: SealedBody) -> None:
         """Name a finished body in a row; its message's row, with the key, stands already."""
-        transaction.connection.execute(insert(bodies).values(message=body.message, inline=body.inline, blob=body.blob))
+        transaction.run(_INSERT_BODY, {"message": body.message, "inline": body.inline, "blob": body.blob})
 
     def delete_body(self, transaction: Transaction, message_id: str) -> None:
         """Shred: the wrapped key and the body's row go in this transaction, the file after the commit."""
-        connection = transaction.connection
-        row = connection.execute(select(bodies.c.blob).where(bodies.c.message == message_id)).first()
+        which = {"m": message_id}
+        row = transaction.run(_BLOB_OF, which).fetchone()
         if row is None:
             return
-        connection.execute(update(messages).where(messages.c.id == message_id).values(ring_key=None, data_key=None))
-        connection.execute(delete(bodies).where(bodies.c.message == message_id))
+        transaction.run(_FORGET_KEY, {**which, "nothing": None})
+        transaction.run(_DELETE_BODY, which)
         transaction.event("deleted", message=message_id)
         transaction.count(DELETED, 1)
-        if row.blob is not None:
-            name: str = row.blob
+        name: str | None = row[0]
+        if name is not None:
             transaction.after_commit(lambda: self.files.remove(name))
 
     async def body(self, message_id: str) -> AsyncGenerator[bytes, None]:

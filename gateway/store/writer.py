@@ -16,7 +16,7 @@ import asyncio
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -29,6 +29,7 @@ from gateway.audit.chain import canonical, first_link, link
 from gateway.clock import Clock
 from gateway.errors import StoreError, StoreFailed
 from gateway.store.database import BUSY_TIMEOUT_MS, translated
+from gateway.store.prepared import Prepared
 from gateway.store.schema import counters, events, streams
 
 __all__ = ["CommitObserver", "Transaction", "Writer"]
@@ -42,9 +43,15 @@ _CHECKPOINT_PATIENCE_MS = 250
 
 _log = structlog.get_logger()
 
-_INSERT_EVENT = insert(events)
-_ADD_TO_COUNTER = (
+_INSERT_EVENT = Prepared(insert(events))
+_ADD_TO_COUNTER = Prepared(
     update(counters).where(counters.c.name == bindparam("counter")).values(value=counters.c.value + bindparam("delta"))
+)
+#: A stream that another one linked while it was still growing has a new end, which nobody linked yet.
+_MOVE_HEAD = Prepared(
+    update(streams)
+    .where(streams.c.id == bindparam("stream"))
+    .values(seq=bindparam("last"), hash=bindparam("head"), linked_by=bindparam("nobody"))
 )
 
 
@@ -59,14 +66,38 @@ class CommitObserver(Protocol):
 class Transaction:
     """What a job sees: the connection, the time, and a way to leave evidence in the same transaction."""
 
-    __slots__ = ("_after", "_counts", "_events", "connection", "now")
+    __slots__ = ("_after", "_counts", "_cursor", "_events", "connection", "now")
 
     def __init__(self, connection: Connection, now: float) -> None:
         self.connection = connection
         self.now = now
+        self._cursor: Any = None
         self._events: list[tuple[str | None, int | None, str, str]] = []
         self._counts: Counter[str] = Counter()
         self._after: list[Callable[[], None]] = []
+
+    def run(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        """Execute a statement of the hot path; the driver's cursor, to be read before the next one."""
+        return statement.run(self._driver(), self.connection.dialect, values)
+
+    def run_many(self, statement: Prepared, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Execute a statement of the hot path for each row."""
+        statement.run_many(self._driver(), self.connection.dialect, rows)
+
+    def close(self) -> None:
+        """Called where the job ended, on the writer's thread.
+
+        A cursor that another thread's garbage collection finalises resets a statement that this thread may be
+        executing by then.
+        """
+        if self._cursor is not None:
+            self._cursor.close()
+            self._cursor = None
+
+    def _driver(self) -> Any:
+        if self._cursor is None:
+            self._cursor = self.connection.connection.cursor()
+        return self._cursor
 
     def event(
         self, kind: str, data: dict[str, Any] | None = None, *, message: str | None = None, n: int | None = None
@@ -104,6 +135,7 @@ class Writer:
         self.stream = stream
         self.failed = ""
         self._engine = engine
+        self._driver: Any = engine.dialect.loaded_dbapi
         self._clock = clock
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
@@ -237,9 +269,9 @@ class Writer:
             self._tell(batch)
             return
         self._seq, self._head = seq, head
-        self._tell(batch)
         if self._on_commit is not None:
             self._guarded(partial(self._on_commit, self._clock.monotonic() - started, len(batch)))
+        self._tell(batch)
         for transaction in done:
             for action in transaction._after:  # noqa: SLF001  the two classes are one concept
                 self._guarded(action)
@@ -254,21 +286,27 @@ class Writer:
 
     def _run_job(self, connection: Connection, job: _Job[Any]) -> None:
         transaction = Transaction(connection, self._clock.time())
-        connection.exec_driver_sql("SAVEPOINT job")
+        cursor = connection.connection.cursor()
+        cursor.execute("SAVEPOINT job")
         try:
             job.result = job.work(transaction)
         except Exception as error:
-            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+            conflict = isinstance(error, (IntegrityError, self._driver.IntegrityError))
+            if isinstance(error, (DBAPIError, self._driver.Error)) and not conflict:
                 raise  # the database may have rolled the transaction back already: nothing of this batch stands
-            job.error = translated(error) if isinstance(error, IntegrityError) else error
-            connection.exec_driver_sql("ROLLBACK TO job")
+            job.error = translated(error) if conflict else error
+            cursor.execute("ROLLBACK TO job")
         else:
             job.transaction = transaction
-        connection.exec_driver_sql("RELEASE job")
+        finally:
+            transaction.close()
+        cursor.execute("RELEASE job")
+        cursor.close()
 
     def _flush(self, connection: Connection, done: list[Transaction]) -> tuple[int, bytes]:
         """Write events and counters of the jobs that succeeded; the new end of the stream."""
         seq, head = self._seq, self._head
+        own = Transaction(connection, self._clock.time())
         rows: list[dict[str, Any]] = []
         counts: Counter[str] = Counter()
         for transaction in done:
@@ -289,13 +327,12 @@ class Writer:
                     }
                 )
         if rows:
-            connection.execute(_INSERT_EVENT, rows)
-            # A stream that another one linked while it was still growing has a new end, which nobody linked yet.
-            values = {"seq": seq, "hash": head, "linked_by": None}
-            connection.execute(update(streams).where(streams.c.id == self.stream).values(**values))
+            own.run_many(_INSERT_EVENT, rows)
+            own.run(_MOVE_HEAD, {"stream": self.stream, "last": seq, "head": head, "nobody": None})
         changed = [{"counter": name, "delta": delta} for name, delta in sorted(counts.items()) if delta]
         if changed:
-            connection.execute(_ADD_TO_COUNTER, changed)
+            own.run_many(_ADD_TO_COUNTER, changed)
+        own.close()
         return seq, head
 
     @staticmethod
