@@ -2,17 +2,17 @@
 
 The way of a connection, and where each step lives:
 
-1. ``server``       - listeners, accepting, reload, draining; ``limits`` says how many
+1. ``server``       - listeners, accepting, reload, draining; ``limits`` says how many; ``door`` is the configuration
 2. ``certificates`` - our own certificate; ``client_tls`` asks clients for theirs and lets every one through,
    ``client_certificate`` judges it afterwards
-3. ``session``      - commands and replies, timers, STARTTLS; ``reader`` gives it lines and chunks,
-   ``parameters`` reads MAIL and RCPT
-4. ``connectors``   - which connectors a connection, an envelope and a message satisfy (pure);
+3. ``connection``   - transport, deadlines, STARTTLS; ``reader`` gives it lines and chunks
+4. ``session``      - commands and replies; ``parameters`` reads MAIL and RCPT, ``transaction`` is what they build
+5. ``connectors``   - which connectors a connection, an envelope and a message satisfy (pure);
    ``networks`` and ``spf`` know the clouds' addresses, ``author`` reads From
-5. ``data``         - finds the end of the message and takes the stuffing out (pure)
-6. ``reception``    - what happens to a message while its bytes arrive: ``markers`` takes fields out, ``loop``
-   counts passes, ``dkim`` verifies a signature, the rest goes sealed into a spool
-7. ``seams``        - the intake that makes it durable, supplied by ``intake`` and ``app``
+6. ``data``         - finds the end of the message and takes the stuffing out (pure)
+7. ``reception``    - what happens to a message while its bytes arrive: ``markers`` takes fields out, ``loop`` counts
+   passes, ``dkim_check`` has a signature verified (``dkim``, ``dkim_body``), the rest goes sealed into a spool
+8. ``intake``       - judges and makes it durable, behind the seam in ``seams``
 
-Every answer other than success is made in ``refusals``.
+Every answer other than success is made in ``refusals``, whose labels are a closed set.
 """

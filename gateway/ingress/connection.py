@@ -317,7 +317,6 @@ class Connection(SMTP):
         self._wire = wire
         self.transport = wire
         self._input.rebind(wire)
-        self._over_ssl = True
         self._wait(Phase.BUSY, float("inf"))
         self._learn_tls(wire.get_extra_info("ssl_object"), door)
 

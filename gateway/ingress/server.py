@@ -47,6 +47,13 @@ class Bound:
         return f"{host}:{self.port}"
 
 
+class _Hangup(asyncio.Protocol):
+    """Stands where a session would: there are enough of them, and no way to say so before a handshake."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
 class IngressServer:
     """The SMTP server of one process.
 
@@ -79,6 +86,7 @@ class IngressServer:
         self._servers: dict[str, asyncio.Server] = {}
         self._listeners: dict[str, Listener] = {}
         self._sessions: set[Connection] = set()
+        self._shaking = 0  # handshakes of implicit TLS under way, before there is a session to count
         self._ticker: asyncio.Task[None] | None = None
 
     # -- what sessions ask (gateway.ingress.connection.Host) -------------------------------------------------------
@@ -243,14 +251,18 @@ class IngressServer:
         session = SmtpSession(self, listener, loop)
         if listener.tls is not ListenerTls.IMPLICIT:
             return session
+        if self._shaking + len(self._sessions) >= self._door.limits.connections:
+            return _Hangup()
         contexts = self._door.contexts
         assert contexts is not None, "a door with TLS listeners has a certificate"
+        self._shaking += 1
         shaken = loop.create_future()
         shaken.add_done_callback(lambda outcome: self._note_handshake(listener, outcome))
         context = contexts.for_listener(listener.client_certificates)
         return SSLProtocol(loop, session, context, shaken, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT)
 
     def _note_handshake(self, listener: Listener, outcome: asyncio.Future[None]) -> None:
+        self._shaking -= 1
         error = None if outcome.cancelled() else outcome.exception()
         if error is not None:
             detail = str(getattr(error, "reason", None) or type(error).__name__)

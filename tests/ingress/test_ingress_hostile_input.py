@@ -87,20 +87,6 @@ FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(WORDS | st.binary(max_size=8), max_size=8).map(b"".join))
-def test_parameters_are_read_or_refused(argument: bytes) -> None:
-    text = argument.decode("utf-8", "replace")
-    for parse in (lambda: parse_mail(text), lambda: parse_rcpt(text, "gw.example", smtputf8=True)):
-        try:
-            parse()
-        except Refusal as refused:
-            assert refused.reply_code in (501, 553, 555)
-            refused.line.encode("ascii")
-            assert "\r" not in refused.line
-            assert "\n" not in refused.line
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.lists(FRAGMENTS, max_size=25))
 def test_any_header_block_is_taken_or_refused_with_a_code(pieces: list[bytes]) -> None:

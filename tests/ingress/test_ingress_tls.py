@@ -309,3 +309,19 @@ async def test_new_connections_show_the_new_certificate(tmp_path: Path) -> None:
         shown: ssl.SSLObject = client.writer.get_extra_info("ssl_object")
         assert shown.getpeercert(binary_form=True) == fresh.der
         await client.close()
+
+
+async def test_handshakes_of_implicit_tls_are_counted_too(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, listeners=listener("implicit"), limits={"connections": 2})
+    async with running(settings) as run:
+        silent = [await run.client(greet=False) for _ in range(2)]  # connected, and never say hello
+        await poll(lambda: run.server._shaking == 2)
+        refused = await run.client(greet=False)
+        assert await refused.at_end()
+        await silent.pop().close()
+        await poll(lambda: run.server._shaking == 1)
+        client = await run.client(tls=True)
+        await client.hello()
+        for each in (client, refused, *silent):
+            await each.close()
+        await poll(lambda: run.server._shaking == 0)
