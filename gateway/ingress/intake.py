@@ -219,7 +219,7 @@ class QueueIntake:
     # -- keeping ------------------------------------------------------------------------------------------------------
 
     def _new_message(self, submission: Submission, recipients: list[NewRecipient], *, body: SealedBody) -> NewMessage:
-        envelope = submission.message.envelope
+        envelope, header = submission.message.envelope, submission.header_block
         silent = envelope.sender is None or submission.message.kind in silent_kinds
         if silent:
             recipients = [
@@ -235,13 +235,19 @@ class QueueIntake:
             submission.message,
             size=body.size,
             digest=body.digest,
-            envelope=replace(envelope, recipients=tuple(entry.recipient for entry in recipients)),
+            envelope=replace(
+                envelope,
+                recipients=tuple(entry.recipient for entry in recipients),
+                # Not because of a recipient's address: each is looked at where it is delivered to, and must not ask
+                # of the others' hosts what only its own needs.
+                smtputf8=not (header.isascii() and (envelope.sender is None or envelope.sender.is_ascii)),
+            ),
         )
         return NewMessage(
             message=message,
             body=body,
             recipients=tuple(recipients),
-            eight_bit=submission.eight_bit,
+            eight_bit=submission.eight_bit or not header.isascii(),
             observed=observed,
             signature=submission.dkim_signature,
             idempotency=_idempotency(submission, message),
