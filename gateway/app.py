@@ -143,6 +143,9 @@ class _Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     def refused(self, reason: str) -> None:
         self._metrics.refusals.labels(reason).inc()
 
+    def softened(self) -> None:
+        self.alarm("soft_refusal")
+
 
 @dataclass(slots=True)
 class Gateway:

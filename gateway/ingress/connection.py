@@ -267,6 +267,8 @@ class Connection(SMTP):
         """One event and one count for every refusal."""
         self._services.metrics.refused(refused.reason)
         alert = isinstance(refused, ConnectorRefusal) and refused.alert
+        if alert:
+            self._services.metrics.softened()
         log = self._log.warning if alert else self._log.info
         log(
             "refused",

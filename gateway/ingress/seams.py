@@ -129,6 +129,10 @@ class IngressMetrics(Protocol):
         """An answer other than success; ``reason`` is one of :mod:`gateway.ingress.refusals`."""
         ...
 
+    def softened(self) -> None:
+        """A refusal that is temporary only because of its connector's stage: people should look before it is not."""
+        ...
+
 
 class NullMetrics:
     """Counts nothing."""
@@ -140,4 +144,7 @@ class NullMetrics:
         """Nothing."""
 
     def refused(self, reason: str) -> None:
+        """Nothing."""
+
+    def softened(self) -> None:
         """Nothing."""

@@ -113,6 +113,7 @@ class Counted:
     results: list[tuple[str, str]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     open: int = 0
+    soft: int = 0
 
     def received(self, connector: str, result: str) -> None:
         self.results.append((connector, result))
@@ -122,6 +123,9 @@ class Counted:
 
     def refused(self, reason: str) -> None:
         self.reasons.append(reason)
+
+    def softened(self) -> None:
+        self.soft += 1
 
 
 async def no_txt(name: str) -> Sequence[bytes]:
