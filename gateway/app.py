@@ -322,7 +322,7 @@ class Gateway:
             resolver = DnsResolver(loaded.settings.dns, self.clock)
             self._refuse_unchangeable(loaded.settings)
             await self._ingress.reload(loaded.settings)
-        except (GatewayError, ValueError, RuntimeError, OSError) as error:
+        except (GatewayError, OSError) as error:
             faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
             _log.error("reload_failed", faults=faults, meaning="the running configuration stays")
             self.metrics.alarms.labels("reload_failed").inc()

@@ -10,6 +10,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from gateway.config.model import ClientCertificates
+from gateway.errors import GatewayError
 from gateway.ingress.client_tls import AskingContext, asking_openssl_context
 
 __all__ = ["CertificateError", "Contexts", "Reload", "ServerCertificate"]
@@ -19,7 +20,7 @@ __all__ = ["CertificateError", "Contexts", "Reload", "ServerCertificate"]
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-class CertificateError(ValueError):
+class CertificateError(GatewayError, ValueError):
     """Certificate or key cannot be used; the message says why, without their content."""
 
 

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import crypto
 
+from gateway.errors import GatewayError
 from gateway.mail.address import AddressError, normal_domain
 from gateway.mail.reply import clean_text
 
@@ -22,7 +23,7 @@ __all__ = ["ClientCertificate", "Trust", "TrustError", "judge_certificate"]
 _MAX_CHAIN = 10
 
 
-class TrustError(ValueError):
+class TrustError(GatewayError, ValueError):
     """The trusted roots cannot be read; the message says why."""
 
 

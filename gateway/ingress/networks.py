@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.model import CLOUD_NETWORKS, Connector, ForeignFrom
+from gateway.errors import GatewayError
 from gateway.ingress.connectors import Network
 
 __all__ = ["CloudNetworks", "NetworkList", "NetworksError", "load_networks", "read_shipped", "refreshed", "save"]
 
 
-class NetworksError(ValueError):
+class NetworksError(GatewayError, ValueError):
     """A list of networks cannot be used; the message says why."""
 
 

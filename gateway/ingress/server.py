@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.config.model import ClientCertificates, Listener, ListenerTls, Settings
+from gateway.errors import GatewayError
 from gateway.ingress.certificates import Reload, ServerCertificate
 from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
@@ -30,7 +32,7 @@ TICK = 1.0
 BACKLOG = 512
 
 
-class ServerError(RuntimeError):
+class ServerError(GatewayError):
     """A listener cannot be opened; the message says which one and why."""
 
 
@@ -240,7 +242,8 @@ class IngressServer:
                 start_serving=False,
             )
         except OSError as error:
-            raise ServerError(f"{listener.address}: {error.strerror or error}") from None
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ServerError(f"cannot listen on {listener.address}: {reason}") from None
 
     def _accept(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
         """The protocol of a new connection. Implicit TLS comes between it and the session.
