@@ -11,7 +11,19 @@ import pytest
 from gateway.mail.protection import Assurance
 from gateway.testing import Behaviour, Certificate, PerSession, Tls, drop, garbage, reply, self_signed
 from tests.scenario.conftest import Build
-from tests.scenario.world import BODY, MAIL, MX, PLAIN_ALLOWED, ROOT, SUBJECT, TO, Host, World, good_certificate
+from tests.scenario.world import (
+    BODY,
+    HEALTHY,
+    MAIL,
+    MX,
+    PLAIN_ALLOWED,
+    ROOT,
+    SUBJECT,
+    TO,
+    Host,
+    World,
+    good_certificate,
+)
 
 NONE, ENCRYPTED, VERIFIED = Assurance.NONE, Assurance.ENCRYPTED, Assurance.VERIFIED
 OLD = ssl.TLSVersion.TLSv1_1
@@ -24,7 +36,7 @@ class Manners:
 
     first: Assurance
     second: Assurance
-    behaviour: Behaviour = Behaviour()
+    behaviour: Behaviour = HEALTHY
     certificate: str = "good"
 
     def host(self, name: str) -> Host:
@@ -87,7 +99,7 @@ def _rank(seen: Assurance, need: str) -> Assurance:
     return Assurance.AUTHENTICATED if seen is VERIFIED and need in {"signed", "pinned"} else seen
 
 
-async def test_every_peer_at_every_level_gets_mail_only_over_what_is_required(build: Build):
+async def test_every_peer_at_every_level_gets_mail_only_over_what_is_required(build: Build) -> None:
     rare = {"authenticated", "signed"}  # no peer behaves differently there but for what its certificate is worth
     pairs = [
         (manners, need)
@@ -152,7 +164,7 @@ def _assert_sessions(world: World, host: str, manners: Manners, need: str) -> No
             assert not any(word in session.everything for word in (b"MAIL", b"RCPT", b"DATA", SUBJECT, BODY)), host
 
 
-async def test_a_pinned_key_is_right_without_a_chain_and_wrong_with_the_best_one(build: Build):
+async def test_a_pinned_key_is_right_without_a_chain_and_wrong_with_the_best_one(build: Build) -> None:
     mine = self_signed("mx1.good.example")
     pins = {
         "good.example": {"spki": [mine.spki_sha256]},
@@ -171,7 +183,7 @@ async def test_a_pinned_key_is_right_without_a_chain_and_wrong_with_the_best_one
     world.nothing_sent_to("mx1.bad.example")
 
 
-async def test_a_host_that_is_not_among_the_pinned_ones_is_not_even_dialled(build: Build):
+async def test_a_host_that_is_not_among_the_pinned_ones_is_not_even_dialled(build: Build) -> None:
     world = await build(
         hosts={MX: Host(), "evil.example": Host()},
         domains={"good.example": ("evil.example", MX)},
@@ -183,7 +195,7 @@ async def test_a_host_that_is_not_among_the_pinned_ones_is_not_even_dialled(buil
     assert "not one of the hosts pinned" in entry["attempts"][0]["outcome"]
 
 
-async def test_dnssec_of_another_domain_does_not_authenticate_this_one(build: Build):
+async def test_dnssec_of_another_domain_does_not_authenticate_this_one(build: Build) -> None:
     world = await build(
         domains={"good.example": (MX,), "signed.example": (MX,)},
         secure=("signed.example",),
@@ -196,10 +208,8 @@ async def test_dnssec_of_another_domain_does_not_authenticate_this_one(build: Bu
     assert [found.addresses for found in world.peer.messages] == [["pat@signed.example"]]
 
 
-async def test_stripping_starttls_from_the_second_session_on_keeps_the_mail_from_it(build: Build):
-    world = await build(
-        hosts={MX: Host(behaviour=tls(offered_first=1))}, delivery={"connections": {"idle": "0.01s"}}
-    )
+async def test_stripping_starttls_from_the_second_session_on_keeps_the_mail_from_it(build: Build) -> None:
+    world = await build(hosts={MX: Host(behaviour=tls(offered_first=1))}, delivery={"connections": {"idle": "0.01s"}})
     await world.delivered(await world.send())
     await world.peer.wait_sessions(1)
     entry = await world.bounced(await world.send())
@@ -208,7 +218,7 @@ async def test_stripping_starttls_from_the_second_session_on_keeps_the_mail_from
     assert all(not session.tls_bytes and b"MAIL" not in session.everything for session in world.peer.sessions[1:])
 
 
-async def test_a_certificate_swapped_between_two_attempts_stops_the_second(build: Build):
+async def test_a_certificate_swapped_between_two_attempts_stops_the_second(build: Build) -> None:
     swapped = Behaviour(tls=Tls(swap_after=1, swap_to=self_signed(MX)), dot=reply(451, "4.3.0 later"))
     world = await build(
         hosts={MX: Host(behaviour=swapped)},
@@ -223,7 +233,7 @@ async def test_a_certificate_swapped_between_two_attempts_stops_the_second(build
     assert not any(b"MAIL" in session.everything for session in later)
 
 
-async def test_one_recipient_with_a_higher_need_does_not_fail_those_with_a_lower_one(build: Build):
+async def test_one_recipient_with_a_higher_need_does_not_fail_those_with_a_lower_one(build: Build) -> None:
     world = await build(
         hosts={MX: Host(certificate=self_signed(MX))},
         protection={"methods": ["tls"], "tls": "encrypted"},
@@ -235,7 +245,7 @@ async def test_one_recipient_with_a_higher_need_does_not_fail_those_with_a_lower
     assert [found.addresses for found in world.peer.messages] == [["pat@good.example"]]
 
 
-async def test_a_peer_that_greets_in_tls_only_terms_it_may_not_use_gets_nothing_over_any_retry(build: Build):
+async def test_a_peer_that_greets_in_tls_only_terms_it_may_not_use_gets_nothing_over_any_retry(build: Build) -> None:
     world = await build(
         hosts={MX: Host(behaviour=Behaviour(greeting=PerSession([garbage(b"220-\xff\xfe\r\n220 hi\r\n")])))},
     )
@@ -246,10 +256,8 @@ async def test_a_peer_that_greets_in_tls_only_terms_it_may_not_use_gets_nothing_
 
 
 @pytest.mark.parametrize("methods", [["tls"], ["tls", "plain"]])
-async def test_the_trace_tells_what_was_attained_and_what_was_missing(build: Build, methods: list[str]):
-    world = await build(
-        hosts={MX: Host(certificate=None)}, protection={"methods": methods, "tls": "encrypted"}
-    )
+async def test_the_trace_tells_what_was_attained_and_what_was_missing(build: Build, methods: list[str]) -> None:
+    world = await build(hosts={MX: Host(certificate=None)}, protection={"methods": methods, "tls": "encrypted"})
     message = await world.send(TO, MAIL)
     (entry,) = await world.settled(message)
     first = entry["attempts"][0]

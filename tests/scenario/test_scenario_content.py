@@ -32,7 +32,9 @@ def some_bytes(size: int) -> bytes:
     lines = bytearray()
     while len(lines) < size:
         lines += b"." * source.choice((0, 0, 1, 2))
-        lines += bytes(source.choices([n for n in range(1, 256) if n not in {10, 13}], k=source.randrange(200))) + b"\r\n"
+        lines += (
+            bytes(source.choices([n for n in range(1, 256) if n not in {10, 13}], k=source.randrange(200))) + b"\r\n"
+        )
     return bytes(lines)
 
 
@@ -56,7 +58,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_what_is_odd_but_legal_arrives_byte_for_byte(build: Build, name: str):
+async def test_what_is_odd_but_legal_arrives_byte_for_byte(build: Build, name: str) -> None:
     world = await build()
     raw = HEADER + ODD[name]
     message = await world.send(raw=raw, mail="BODY=8BITMIME")
@@ -66,7 +68,7 @@ async def test_what_is_odd_but_legal_arrives_byte_for_byte(build: Build, name: s
     assert f"X-Gateway-Id: {message}\r\n".encode() in found.raw
 
 
-async def test_our_received_field_tells_of_the_receiving_session_and_of_no_recipient(build: Build):
+async def test_our_received_field_tells_of_the_receiving_session_and_of_no_recipient(build: Build) -> None:
     world = await build()
     message = await world.send(["pat@good.example", "secret-copy@good.example"])
     await world.settled(message)
@@ -77,7 +79,7 @@ async def test_our_received_field_tells_of_the_receiving_session_and_of_no_recip
     assert max(map(len, top.split("\r\n"))) <= 78 + len(message)
 
 
-async def test_an_8_bit_message_is_encoded_for_a_peer_without_8bitmime(build: Build):
+async def test_an_8_bit_message_is_encoded_for_a_peer_without_8bitmime(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=SEVEN)})
     text = "Grüße\r\n.Punkt am Anfang\r\n" + "lang " * 100 + "ä\r\n"
     raw = (
@@ -106,7 +108,7 @@ SIGNED = (
 
 
 @pytest.mark.parametrize("plain", [False, True])
-async def test_a_signed_message_is_not_rewritten_but_bounced(build: Build, *, plain: bool):
+async def test_a_signed_message_is_not_rewritten_but_bounced(build: Build, *, plain: bool) -> None:
     world = await build(
         hosts={MX: Host(behaviour=SEVEN)},
         protection=PLAIN_ALLOWED if plain else None,
@@ -119,7 +121,7 @@ async def test_a_signed_message_is_not_rewritten_but_bounced(build: Build, *, pl
     assert b"Status: 5.6.3\r\n" in notice.raw
 
 
-async def test_a_7_bit_message_needs_nothing_of_the_peer(build: Build):
+async def test_a_7_bit_message_needs_nothing_of_the_peer(build: Build) -> None:
     bare = Behaviour(extensions=())
     world = await build(hosts={MX: Host(behaviour=bare)})
     raw = HEADER + b"\r\n.dot\r\nplain text\r\n"
@@ -129,7 +131,7 @@ async def test_a_7_bit_message_needs_nothing_of_the_peer(build: Build):
     assert found.sender_parameters == {}
 
 
-async def test_an_internationalised_recipient_goes_through_where_the_peer_knows_them(build: Build):
+async def test_an_internationalised_recipient_goes_through_where_the_peer_knows_them(build: Build) -> None:
     world = await build()
     raw = HEADER.replace(b"pat@", "pät@".encode()) + b"\r\nx\r\n"
     message = await world.send("pät@good.example", raw=raw, mail="SMTPUTF8 BODY=8BITMIME")
@@ -138,7 +140,7 @@ async def test_an_internationalised_recipient_goes_through_where_the_peer_knows_
     assert "SMTPUTF8" in world.peer.messages[0].sender_parameters
 
 
-async def test_an_internationalised_recipient_bounces_at_a_peer_that_does_not(build: Build):
+async def test_an_internationalised_recipient_bounces_at_a_peer_that_does_not(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=ASCII)})
     message = await world.send(["pät@good.example", TO], mail="SMTPUTF8 BODY=8BITMIME")
     await world.bounced(message, "pät@good.example")
@@ -148,7 +150,7 @@ async def test_an_internationalised_recipient_bounces_at_a_peer_that_does_not(bu
     assert "pät@good.example".encode() in notice.raw
 
 
-async def test_internationalised_headers_bounce_at_a_peer_that_does_not_take_them(build: Build):
+async def test_internationalised_headers_bounce_at_a_peer_that_does_not_take_them(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=ASCII)})
     raw = HEADER.replace(b"Subject: x", "Subject: Befund für Müller".encode()) + b"\r\nx\r\n"
     message = await world.send(raw=raw, mail="SMTPUTF8 BODY=8BITMIME")
@@ -158,12 +160,12 @@ async def test_internationalised_headers_bounce_at_a_peer_that_does_not_take_the
     assert b"MAIL" not in world.peer.received
 
 
-async def test_the_clients_word_about_smtputf8_is_not_passed_on_where_nothing_needs_it(build: Build):
+async def test_the_clients_word_about_smtputf8_is_not_passed_on_where_nothing_needs_it(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=ASCII)})
     await world.delivered(await world.send(mail="SMTPUTF8"))
 
 
-async def test_a_message_larger_than_the_peer_takes_bounces_without_being_sent(build: Build):
+async def test_a_message_larger_than_the_peer_takes_bounces_without_being_sent(build: Build) -> None:
     small = Behaviour(extensions=("PIPELINING", "SIZE 5000", "8BITMIME"))
     world = await build(hosts={MX: Host(behaviour=small)})
     message = await world.send(raw=HEADER + b"\r\n" + (b"x" * 78 + b"\r\n") * 100)
@@ -173,7 +175,7 @@ async def test_a_message_larger_than_the_peer_takes_bounces_without_being_sent(b
     assert b"xxxxxx" not in world.peer.received
 
 
-async def test_the_blind_copy_field_and_our_own_controls_never_leave(build: Build):
+async def test_the_blind_copy_field_and_our_own_controls_never_leave(build: Build) -> None:
     world = await build()
     fields = "Bcc: hidden@x.example\r\nX-Gateway-Tag: a\r\nX-GATEWAY-PROTECT: tls\r\nX-Gateway-Nonsense: 1\r\n"
     await world.delivered(await world.send(fields=fields))
@@ -188,7 +190,7 @@ async def _sent_and_received(world: World, raw: bytes) -> bytes:
     return below(world.peer.messages[before])
 
 
-async def test_many_random_bodies_come_through_one_connection_unchanged(build: Build):
+async def test_many_random_bodies_come_through_one_connection_unchanged(build: Build) -> None:
     world = await build(delivery={"connections": {"idle": "3s"}})
     source = random.Random(5)
     for _ in range(15):

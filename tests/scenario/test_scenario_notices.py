@@ -29,7 +29,7 @@ def back(**route: object) -> dict[str, object]:
     return {"return_route": {"host": HOME, "port": "PORT", **route}}
 
 
-async def test_a_bounce_is_a_proper_report_that_tells_no_content(build: Build):
+async def test_a_bounce_is_a_proper_report_that_tells_no_content(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE)})
     message = await world.send(mail="ENVID=order+2B4711 RET=FULL", rcpt="ORCPT=rfc822;pat+2Bx@good.example")
     await world.bounced(message)
@@ -53,7 +53,7 @@ async def test_a_bounce_is_a_proper_report_that_tells_no_content(build: Build):
         assert f"{line}\r\n" in text
 
 
-async def test_without_a_return_route_a_notice_goes_by_mx_and_never_in_clear(build: Build):
+async def test_without_a_return_route_a_notice_goes_by_mx_and_never_in_clear(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE), HOME: Host(certificate=None)})
     message = await world.send()
     await world.bounced(message)
@@ -63,7 +63,7 @@ async def test_without_a_return_route_a_notice_goes_by_mx_and_never_in_clear(bui
     assert world.metric("gateway_recipients_total", method="none", outcome="dropped") == 1
 
 
-async def test_without_a_return_route_any_encryption_is_enough(build: Build):
+async def test_without_a_return_route_any_encryption_is_enough(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE), HOME: Host(certificate=self_signed(HOME))})
     message = await world.send()
     await world.bounced(message)
@@ -71,7 +71,7 @@ async def test_without_a_return_route_any_encryption_is_enough(build: Build):
     assert notice.tls is not None
 
 
-async def test_a_return_route_is_taken_at_its_own_level(build: Build):
+async def test_a_return_route_is_taken_at_its_own_level(build: Build) -> None:
     world = await build(
         hosts={MX: Host(behaviour=GONE)}, zone="", connector=back(tls="verified"), domains={"good.example": (MX,)}
     )
@@ -83,7 +83,7 @@ async def test_a_return_route_is_taken_at_its_own_level(build: Build):
     assert notice["method"] == "tls"
 
 
-async def test_a_notice_whose_return_route_falls_short_is_dropped_and_not_sent_in_clear(build: Build):
+async def test_a_notice_whose_return_route_falls_short_is_dropped_and_not_sent_in_clear(build: Build) -> None:
     world = await build(
         hosts={MX: Host(behaviour=GONE), HOME: Host(certificate=self_signed(HOME))}, connector=back(tls="verified")
     )
@@ -93,7 +93,7 @@ async def test_a_notice_whose_return_route_falls_short_is_dropped_and_not_sent_i
     world.nothing_sent_to(HOME)
 
 
-async def test_a_notice_may_go_in_clear_only_where_the_return_route_says_so(build: Build):
+async def test_a_notice_may_go_in_clear_only_where_the_return_route_says_so(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE), HOME: Host(certificate=None)}, connector=back(tls="none"))
     message = await world.send()
     await world.bounced(message)
@@ -101,7 +101,7 @@ async def test_a_notice_may_go_in_clear_only_where_the_return_route_says_so(buil
     assert notice.tls is None
 
 
-async def test_a_notice_that_waits_while_its_clear_route_is_taken_away_does_not_leave_in_clear(build: Build):
+async def test_a_notice_that_waits_while_its_clear_route_is_taken_away_does_not_leave_in_clear(build: Build) -> None:
     world = await build(
         hosts={MX: Host(behaviour=GONE), HOME: Host(certificate=None, up=False)}, connector=back(tls="none")
     )
@@ -116,7 +116,7 @@ async def test_a_notice_that_waits_while_its_clear_route_is_taken_away_does_not_
     world.nothing_sent_to(HOME)
 
 
-async def test_a_smart_host_for_other_peoples_mail_does_not_swallow_notices(build: Build):
+async def test_a_smart_host_for_other_peoples_mail_does_not_swallow_notices(build: Build) -> None:
     world = await build(
         hosts={MX: Host(behaviour=GONE)},
         delivery={"routes": {"*": {"host": MX, "port": "PORT"}}},
@@ -127,7 +127,7 @@ async def test_a_smart_host_for_other_peoples_mail_does_not_swallow_notices(buil
     await world.notices(message)
 
 
-async def test_nobody_is_told_about_a_notice_that_fails(build: Build):
+async def test_nobody_is_told_about_a_notice_that_fails(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE), HOME: Host(behaviour=GONE)})
     message = await world.send()
     await world.bounced(message)
@@ -135,28 +135,28 @@ async def test_nobody_is_told_about_a_notice_that_fails(build: Build):
     assert len(await world.all_ids()) == 2
 
 
-async def test_mail_from_the_null_sender_that_fails_is_dropped(build: Build):
+async def test_mail_from_the_null_sender_that_fails_is_dropped(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE)})
     message = await world.send(sender=None)
     await world.wait_state(message, "dropped")
     assert await world.all_ids() == [message]
 
 
-async def test_notify_never_is_obeyed(build: Build):
+async def test_notify_never_is_obeyed(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE)})
     message = await world.send(rcpt="NOTIFY=NEVER")
     await world.bounced(message)
     assert await world.all_ids() == [message]
 
 
-async def test_notify_success_alone_means_that_failures_are_not_told(build: Build):
+async def test_notify_success_alone_means_that_failures_are_not_told(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=GONE)})
     message = await world.send(rcpt="NOTIFY=SUCCESS")
     await world.bounced(message)
     assert await world.all_ids() == [message]
 
 
-async def test_success_is_reported_as_relayed_where_the_peer_will_not_report(build: Build):
+async def test_success_is_reported_as_relayed_where_the_peer_will_not_report(build: Build) -> None:
     world = await build(hosts={MX: Host(behaviour=NO_DSN)})
     message = await world.send(mail="ENVID=abc", rcpt="NOTIFY=SUCCESS,FAILURE")
     await world.delivered(message)
@@ -169,7 +169,7 @@ async def test_success_is_reported_as_relayed_where_the_peer_will_not_report(bui
     assert found.recipients[0].parameters == {}
 
 
-async def test_parameters_are_passed_on_to_a_peer_that_reports_and_we_say_nothing(build: Build):
+async def test_parameters_are_passed_on_to_a_peer_that_reports_and_we_say_nothing(build: Build) -> None:
     world = await build()
     message = await world.send(
         mail="ENVID=order+2B4711 RET=HDRS", rcpt="NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;pat+2Bx@good.example"
@@ -184,7 +184,7 @@ async def test_parameters_are_passed_on_to_a_peer_that_reports_and_we_say_nothin
     assert await world.all_ids() == [message]
 
 
-async def test_a_delay_is_told_once_and_only_to_those_who_want_to_hear_it(build: Build):
+async def test_a_delay_is_told_once_and_only_to_those_who_want_to_hear_it(build: Build) -> None:
     busy = Behaviour(mail=reply(451, "4.3.0 busy"))
     world = await build(hosts={MX: Host(behaviour=busy)})
     message = await world.send([TO])
@@ -206,7 +206,7 @@ async def test_a_delay_is_told_once_and_only_to_those_who_want_to_hear_it(build:
     await world.delivered(quiet)
 
 
-async def test_what_cannot_be_delivered_in_time_expires_and_its_sender_is_told(build: Build):
+async def test_what_cannot_be_delivered_in_time_expires_and_its_sender_is_told(build: Build) -> None:
     busy = Behaviour(mail=reply(451, "4.3.0 busy"))
     world = await build(hosts={MX: Host(behaviour=busy)})
     message = await world.send(rcpt="NOTIFY=FAILURE")
@@ -218,7 +218,7 @@ async def test_what_cannot_be_delivered_in_time_expires_and_its_sender_is_told(b
     assert b"busy" in notice.raw
 
 
-async def test_a_peers_strange_words_do_no_harm_in_a_notice(build: Build):
+async def test_a_peers_strange_words_do_no_harm_in_a_notice(build: Build) -> None:
     strange = Behaviour(rcpt=reply(550, "5.1.1 no\x1b[31m such \u202euser" + "x" * 400))
     world = await build(hosts={MX: Host(behaviour=strange)})
     message = await world.send()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from gateway.store.schema import recipients
 from gateway.testing import (
     Behaviour,
+    ByAddress,
     Certificate,
     PerSession,
     Tls,
@@ -30,7 +33,7 @@ STRICT = {"methods": ["tls"], "tls": "encrypted"}
 # -- definite -----------------------------------------------------------------------------------------------------
 
 
-async def test_definite_moves_to_plain_at_once_where_policy_allows_it(build: Build):
+async def test_definite_moves_to_plain_at_once_where_policy_allows_it(build: Build) -> None:
     world = await build(hosts={MX: NO_TLS}, protection=PLAIN_ALLOWED)
     entry = await world.delivered(await world.send())
     assert entry["method"] == "plain"
@@ -41,7 +44,7 @@ async def test_definite_moves_to_plain_at_once_where_policy_allows_it(build: Bui
     assert world.metric("gateway_fallbacks_total", **{"from": "tls", "to": "plain", "reason": "definite"}) == 1
 
 
-async def test_definite_with_nothing_left_bounces_naming_the_reason_of_each_method(build: Build):
+async def test_definite_with_nothing_left_bounces_naming_the_reason_of_each_method(build: Build) -> None:
     world = await build(hosts={MX: NO_TLS})
     message = await world.send()
     entry = await world.bounced(message)
@@ -67,7 +70,7 @@ async def test_definite_with_nothing_left_bounces_naming_the_reason_of_each_meth
         (self_signed("other.example"), "chain"),
     ],
 )
-async def test_a_certificate_below_the_level_is_definite(build: Build, certificate: Certificate, word: str):
+async def test_a_certificate_below_the_level_is_definite(build: Build, certificate: Certificate, word: str) -> None:
     world = await build(hosts={MX: Host(certificate=certificate)}, protection={"methods": ["tls"], "tls": "verified"})
     entry = await world.bounced(await world.send())
     assert word in entry["last_error"]
@@ -78,7 +81,7 @@ async def test_a_certificate_below_the_level_is_definite(build: Build, certifica
 # -- assurance-temporary ------------------------------------------------------------------------------------------
 
 
-async def test_a_tls_failure_that_may_pass_defers_and_its_clock_never_resets(build: Build):
+async def test_a_tls_failure_that_may_pass_defers_and_its_clock_never_resets(build: Build) -> None:
     world = await build(
         hosts={MX: TRY_LATER},
         protection=PLAIN_ALLOWED | {"fallback_after": "1h"},
@@ -102,7 +105,7 @@ async def test_a_tls_failure_that_may_pass_defers_and_its_clock_never_resets(bui
     assert world.metric("gateway_fallbacks_total", **labels) == 1
 
 
-async def test_a_tls_failure_that_passes_in_time_is_forgotten(build: Build):
+async def test_a_tls_failure_that_passes_in_time_is_forgotten(build: Build) -> None:
     first_only = Behaviour(starttls=[reply(454, "4.7.0 TLS not available"), reply(220, "2.0.0 go ahead")])
     world = await build(hosts={MX: Host(behaviour=first_only)}, protection=PLAIN_ALLOWED)
     entry = await world.delivered(await world.send())
@@ -110,7 +113,7 @@ async def test_a_tls_failure_that_passes_in_time_is_forgotten(build: Build):
     assert entry["attempts"][0]["outcome"] == "STARTTLS was refused"
 
 
-async def test_at_the_end_of_the_fallback_clock_with_nothing_left_it_bounces(build: Build):
+async def test_at_the_end_of_the_fallback_clock_with_nothing_left_it_bounces(build: Build) -> None:
     world = await build(hosts={MX: TRY_LATER}, protection=STRICT | {"fallback_after": "0.5s"})
     entry = await world.bounced(await world.send())
     assert entry["last_error"].startswith("5.7.10 ")
@@ -118,7 +121,7 @@ async def test_at_the_end_of_the_fallback_clock_with_nothing_left_it_bounces(bui
     world.nothing_sent_to(MX)
 
 
-async def test_the_attempt_after_the_fallback_clock_comes_when_it_ends_and_not_with_the_schedule(build: Build):
+async def test_the_attempt_after_the_fallback_clock_comes_when_it_ends_and_not_with_the_schedule(build: Build) -> None:
     world = await build(
         hosts={MX: TRY_LATER},
         protection=PLAIN_ALLOWED | {"fallback_after": "2s"},
@@ -149,10 +152,14 @@ RETRY = {"first": "0.1s", "max": "0.2s"}
         Behaviour(rcpt=reply(421, "4.3.2 closing")),
     ],
     ids=lambda behaviour: next(
-        step for step in ("greeting", "ehlo", "mail", "rcpt", "data", "dot") if getattr(behaviour, step) != Behaviour().ehlo
+        step
+        for step in ("greeting", "ehlo", "mail", "rcpt", "data", "dot")
+        if getattr(behaviour, step) != Behaviour().ehlo
     ),
 )
-async def test_ordinary_trouble_defers_and_keeps_the_method_however_long_it_lasts(build: Build, behaviour: Behaviour):
+async def test_ordinary_trouble_defers_and_keeps_the_method_however_long_it_lasts(
+    build: Build, behaviour: Behaviour
+) -> None:
     world = await build(
         hosts={MX: Host(behaviour=behaviour)},
         protection=PLAIN_ALLOWED | {"fallback_after": "0.01s"},
@@ -167,7 +174,7 @@ async def test_ordinary_trouble_defers_and_keeps_the_method_however_long_it_last
     assert len(world.peer.messages) == 1
 
 
-async def test_a_host_that_is_down_defers_until_it_is_back(build: Build):
+async def test_a_host_that_is_down_defers_until_it_is_back(build: Build) -> None:
     world = await build(hosts={MX: Host(up=False)}, protection=PLAIN_ALLOWED | {"fallback_after": "0.01s"})
     message = await world.send()
     entry = await world.wait_state(message, "deferred", attempts=2)
@@ -180,7 +187,7 @@ async def test_a_host_that_is_down_defers_until_it_is_back(build: Build):
 
 
 @pytest.mark.parametrize("step", ["mail", "rcpt", "data", "dot"])
-async def test_a_final_refusal_in_a_good_session_bounces_and_never_changes_the_method(build: Build, step: str):
+async def test_a_final_refusal_in_a_good_session_bounces_and_never_changes_the_method(build: Build, step: str) -> None:
     script: Any = reply(550, "5.7.1 we do not like it")
     world = await build(hosts={MX: Host(behaviour=Behaviour(**{step: script}))}, protection=PLAIN_ALLOWED)
     message = await world.send()
@@ -194,9 +201,7 @@ async def test_a_final_refusal_in_a_good_session_bounces_and_never_changes_the_m
     assert b"Remote-MTA: dns; mx1.good.example\r\n" in notice.raw
 
 
-async def test_recipients_of_one_transaction_end_each_in_its_own_way(build: Build):
-    from gateway.testing import ByAddress
-
+async def test_recipients_of_one_transaction_end_each_in_its_own_way(build: Build) -> None:
     choice = ByAddress(
         {"gone@good.example": reply(550, "5.1.1 no such user"), "full@good.example": reply(452, "4.2.2 full")}
     )
@@ -227,7 +232,7 @@ BAD_HOSTS = {
 
 
 @pytest.mark.parametrize("bad", BAD_HOSTS)
-async def test_one_good_host_among_bad_ones_delivers(build: Build, bad: str):
+async def test_one_good_host_among_bad_ones_delivers(build: Build, bad: str) -> None:
     timeouts = dict.fromkeys(("connect", "ehlo", "starttls", "mail", "rcpt", "data", "block", "dot"), "10s")
     world = await build(
         hosts={MX: BAD_HOSTS[bad], SECOND: Host()},
@@ -240,14 +245,14 @@ async def test_one_good_host_among_bad_ones_delivers(build: Build, bad: str):
     world.nothing_sent_to(MX)
 
 
-async def test_all_hosts_definite_is_definite(build: Build):
+async def test_all_hosts_definite_is_definite(build: Build) -> None:
     world = await build(hosts={MX: NO_TLS, SECOND: NO_TLS}, domains=TWO, protection=PLAIN_ALLOWED)
     entry = await world.delivered(await world.send())
     assert entry["method"] == "plain"
     assert [attempt["host"] for attempt in entry["attempts"]] == [MX, SECOND, MX]
 
 
-async def test_a_definite_host_beside_one_that_is_down_starts_the_fallback_clock(build: Build):
+async def test_a_definite_host_beside_one_that_is_down_starts_the_fallback_clock(build: Build) -> None:
     world = await build(
         hosts={MX: NO_TLS, SECOND: Host(up=False)},
         domains=TWO,
@@ -263,7 +268,7 @@ async def test_a_definite_host_beside_one_that_is_down_starts_the_fallback_clock
     assert (await world.delivered(message))["method"] == "plain"
 
 
-async def test_hosts_that_were_not_tried_are_not_found_wanting(build: Build):
+async def test_hosts_that_were_not_tried_are_not_found_wanting(build: Build) -> None:
     zone = "\n".join(f"mx1.good.example. A 127.0.0.{number}" for number in range(40, 48))
     world = await build(hosts={MX: NO_TLS}, zone=zone, protection=STRICT | {"fallback_after": "1h"})
     message = await world.send()
@@ -271,7 +276,7 @@ async def test_hosts_that_were_not_tried_are_not_found_wanting(build: Build):
     assert any(attempt["outcome"].startswith("not tried") for attempt in entry["attempts"])
 
 
-async def test_a_failed_delivery_is_told_to_the_sender_only_once(build: Build):
+async def test_a_failed_delivery_is_told_to_the_sender_only_once(build: Build) -> None:
     world = await build(hosts={MX: NO_TLS})
     message = await world.send()
     await world.bounced(message)
@@ -281,7 +286,7 @@ async def test_a_failed_delivery_is_told_to_the_sender_only_once(build: Build):
     assert len(world.peers[HOME].messages) == 1
 
 
-async def test_a_peer_that_closes_each_session_after_one_mail_still_gets_all(build: Build):
+async def test_a_peer_that_closes_each_session_after_one_mail_still_gets_all(build: Build) -> None:
     greedy = Behaviour(mail=PerSession([reply(250, "2.1.0 ok"), reply(421, "4.7.0 one is enough")]))
     world = await build(hosts={MX: Host(behaviour=greedy)}, delivery={"connections": {"per_site": 1, "idle": "1s"}})
     for message in [await world.send() for _ in range(5)]:
@@ -291,10 +296,6 @@ async def test_a_peer_that_closes_each_session_after_one_mail_still_gets_all(bui
 
 
 async def _unsure_since(world: Any, message: str) -> float | None:
-    from sqlalchemy import select
-
-    from gateway.store.schema import recipients
-
     query = select(recipients.c.unsure_since).where(recipients.c.message == message)
     value: float | None = await world.gateway._store.read(lambda connection: connection.execute(query).scalar())
     return value
