@@ -94,6 +94,7 @@ def select_recipients(
     if not wanted.ids and not wanted.states and not wanted.to:
         query = query.where(UNFINISHED)
     message, n = after
+    query = query.where(recipients.c.message >= message)  # where the page begins in the index
     query = query.where(or_(recipients.c.message > message, and_(recipients.c.message == message, recipients.c.n > n)))
     return list(connection.execute(query.order_by(recipients.c.message, recipients.c.n).limit(limit)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ async def test_a_hold_that_nobody_released_bounces(here: World) -> None:
         ({}, State.BOUNCED, 1),
     ],
 )
-async def test_who_hears_that_a_hold_ended(here: World, how: dict[str, object], state: State, notices: int) -> None:
+async def test_who_hears_that_a_hold_ended(here: World, how: dict[str, Any], state: State, notices: int) -> None:
     message = await here.held(hold_until=here.clock.time(), **how)
     await here.queue.expire_holds()
     assert await here.state(message) is state

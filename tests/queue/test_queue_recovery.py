@@ -52,7 +52,7 @@ async def test_death_is_known_for_certain(here: World, how: str) -> None:
         await here.store.write(lambda tx: tx.connection.execute(query) and None)
     assert (await here.queue.recover()).recipients == 1
     assert await here.state(message) is State.DEFERRED
-    assert not list((here.data_dir / "run").glob(f"{name}.flights"))
+    await poll(lambda: not list((here.data_dir / "run").glob(f"{name}.flights")))
 
 
 async def test_on_another_host_only_the_lease_tells(here: World) -> None:

@@ -147,8 +147,8 @@ def test_ids_are_read_as_they_are_written() -> None:
     message = "019b76da-a800-7000-8000-000000000000"
     assert parse_id(message) == (message, None)
     assert parse_id(recipient_id(message, 12)) == (message, 12)
-    for text in ("", "x", message[:-1], f"{message}.x", f"{message}x.1"):
-        with pytest.raises(ValueError, match="."):
+    for text in ("", "x", message[:-1], f"{message}.x", f"{message}x.1", f"{message}.", f"{message}.-1"):
+        with pytest.raises(ValueError, match="is no message id"):
             parse_id(text)
     assert Filter().empty
     assert not Filter(to="a").empty
