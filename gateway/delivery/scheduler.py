@@ -27,7 +27,7 @@ _log = structlog.get_logger()
 
 #: Recipients in delivery at once.
 MAX_ACTIVE = 400
-#: Recipients of one domain in delivery at once: a dead domain must not fill all slots.
+#: Recipients of one domain in delivery at once; fewer when slots run short, see :meth:`Scheduler._share`.
 MAX_PER_DOMAIN = 100
 #: Recipients claimed in one transaction.
 _CLAIM_BATCH = 100
@@ -35,6 +35,8 @@ _CLAIM_BATCH = 100
 MEMORY_BUDGET = 32 * 1024 * 1024
 _LONGEST_SLEEP = 1.0
 _AFTER_ERROR = 5.0
+#: How long stopping waits for a claim that is being made.
+_LAST_CLAIM = 2.0
 #: When mail whose time is over is looked at again after a fault of our own: its schedule has nothing left to say.
 _AFTER_FAULT = 300.0
 
@@ -62,9 +64,17 @@ class Scheduler:
         if self._stopping or self._memory + size > MEMORY_BUDGET:
             return False
         wanted = Counter(domains)
+        share = self._share()
         return self.active + wanted.total() <= MAX_ACTIVE and all(
-            self._active[domain] + number <= MAX_PER_DOMAIN for domain, number in wanted.items()
+            self._active[domain] + number <= share for domain, number in wanted.items()
         )
+
+    def _share(self) -> int:
+        """Recipients that one domain may have in delivery now: at most half of what is free.
+
+        So however many dead domains hold on to their slots, there are some left for one that lives.
+        """
+        return min(MAX_PER_DOMAIN, max((MAX_ACTIVE - self.active) // 2, 1))
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver these claims, each in a task of its own."""
@@ -96,9 +106,10 @@ class Scheduler:
                     await self._pause(self._until(due))
 
     async def _claim(self) -> int:
-        room = min(MAX_ACTIVE - self.active, _CLAIM_BATCH)
-        if room <= 0:
+        free = MAX_ACTIVE - self.active
+        if free <= 0:
             return 0
+        room = min(max(free // 4, 1), _CLAIM_BATCH)  # they may all be of one domain
         busy = self._busy()
         due = await self._queue.next_due(busy)
         if due is None or due > self._clock.time():
@@ -108,7 +119,8 @@ class Scheduler:
         return len(claims)
 
     def _busy(self) -> list[str]:
-        return [domain for domain, number in self._active.items() if number >= MAX_PER_DOMAIN]
+        share = self._share()
+        return [domain for domain, number in self._active.items() if number >= share]
 
     def _until(self, due: float | None) -> float:
         """Seconds until it is worth looking again."""
@@ -131,7 +143,7 @@ class Scheduler:
         self._stopping = True
         self._queue.wake.set()
         with suppress(TimeoutError):
-            async with asyncio.timeout(grace), self._running:
+            async with asyncio.timeout(min(grace, _LAST_CLAIM)), self._running:
                 pass  # the claim that was being made has been made
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from gateway.delivery.contexts import ClientCertificateError
 from gateway.delivery.nexthop import Hop, NextHop
 from gateway.delivery.session import Session, SessionFailed
 from gateway.delivery.target import Environment, Target
@@ -24,7 +25,6 @@ from gateway.delivery.transaction import NeedsSevenBit, StaleSession, Transactio
 from gateway.directory.addresses import Family, find_addresses
 from gateway.directory.destinations import DestinationGuard
 from gateway.directory.resolver import DnsError, Resolver
-from gateway.errors import GatewayError
 from gateway.mail.attempt import Failure, Stage, TlsEvidence, Verdict
 from gateway.mail.protection import Assurance
 
@@ -314,8 +314,11 @@ class Sites:
                     policy = replace(policy, starttls="never")
                     continue
                 return None
-            except GatewayError as error:
-                failures.append(HostFailure(hop.host, address, Failure(Stage.CONNECT, Verdict.TEMPORARY, str(error))))
+            except ClientCertificateError as error:
+                # The sender may read this some day; which of our files it is, is in the log.
+                _log.error("client_certificate", host=hop.host, error=str(error))
+                reason = "our own certificate for this host cannot be loaded"
+                failures.append(HostFailure(hop.host, address, Failure(Stage.CONNECT, Verdict.TEMPORARY, reason)))
                 return None
             self._on_session(session.evidence, "ok")
             return session

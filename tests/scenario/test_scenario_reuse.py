@@ -145,3 +145,21 @@ async def test_new_roots_are_asked_for_the_next_message_and_not_for_the_next_con
     assert await world.change(tls={"trust": str(other)})
     assert "chain" in (await world.bounced(await world.send()))["last_error"]
     assert len(world.peer.messages) == 1
+
+
+async def test_many_dead_domains_leave_room_for_one_that_lives(build: Build) -> None:
+    dead = [f"dead{number}.example" for number in range(6)]
+    tarpit = Host(behaviour=Behaviour(greeting=stall()))
+    timeouts = dict.fromkeys(("connect", "greeting", "ehlo", "starttls", "mail", "rcpt", "data", "block", "dot"), "60s")
+    world = await build(
+        hosts={MX: Host(), **dict.fromkeys(dead, tarpit)},
+        domains={"good.example": (MX,), **{domain: (domain,) for domain in dead}},
+        delivery={"timeouts": timeouts},
+    )
+    for domain in dead:
+        for _ in range(2):
+            await world.send([f"p{n}@{domain}" for n in range(100)])
+    await poll(lambda: len(world.gateway._scheduler._active) == len(dead), what="all dead domains")
+    await world.delivered(await world.send())
+    assert world.gateway._scheduler.active >= 300
+    await world.gateway._scheduler.stop(0.1)
