@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import trustme
-
 from gateway.config.docs import REFERENCE, SAMPLE, reference_markdown, sample_yaml
 from gateway.config.load import read_settings
 from gateway.config.model import Settings
+from gateway.testing import CA
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,9 +34,9 @@ def test_the_sample_loads_as_it_is(tmp_path: Path) -> None:
 
 def test_the_sample_loads_with_everything_taken_in(tmp_path: Path) -> None:
     """Taking away the # in the first column gives a file whose every default and example is valid."""
-    certificate = trustme.CA().issue_cert("gw.clinic.example")
-    certificate.private_key_pem.write_to_path(str(tmp_path / "tls.key"))
-    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "tls.crt"))
+    certificate = CA().issue("gw.clinic.example")
+    (tmp_path / "tls.key").write_bytes(certificate.key_pem)
+    (tmp_path / "tls.crt").write_bytes(certificate.chain_pem)
     (tmp_path / "relay.secret").write_text("0123456789abcdef")
     (tmp_path / "dkim").mkdir()
     (tmp_path / "dkim/s1.pem").write_text("key")

@@ -6,7 +6,6 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.config.load import load_settings
 from gateway.config.model import Settings
 from gateway.errors import ConfigError
+from gateway.testing import CA
 from tests.config.conftest import BASE, Check
 
 TLS = "tls: {certificate: crt.pem, key: key.pem}\nlisteners: [{address: '127.0.0.1:25'}]\n"
@@ -25,17 +25,17 @@ TLS = "tls: {certificate: crt.pem, key: key.pem}\nlisteners: [{address: '127.0.0
 @pytest.fixture(scope="session")
 def issued() -> dict[str, bytes]:
     """A certificate until 2100, one until 2030-01-31, and their keys."""
-    ca = trustme.CA()
-    lasting = ca.issue_cert("gw.clinic.example", not_after=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
-    ending = ca.issue_cert("gw.clinic.example", not_after=dt.datetime(2030, 1, 31, tzinfo=dt.UTC))
-    key = load_pem_private_key(lasting.private_key_pem.bytes(), None)
+    ca = CA(not_after=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    lasting = ca.issue("gw.clinic.example", not_after=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    ending = ca.issue("gw.clinic.example", not_after=dt.datetime(2030, 1, 31, tzinfo=dt.UTC))
+    key = load_pem_private_key(lasting.key_pem, None)
     return {
-        "chain": b"".join(blob.bytes() for blob in lasting.cert_chain_pems) + ca.cert_pem.bytes(),
-        "key": lasting.private_key_pem.bytes(),
-        "ending": ending.cert_chain_pems[0].bytes(),
-        "ending-key": ending.private_key_pem.bytes(),
+        "chain": lasting.chain_pem + ca.root_pem,
+        "key": lasting.key_pem,
+        "ending": ending.chain_pem,
+        "ending-key": ending.key_pem,
         "locked": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"phrase")),
-        "ca": ca.cert_pem.bytes(),
+        "ca": ca.root_pem,
     }
 
 
