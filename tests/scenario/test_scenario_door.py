@@ -12,6 +12,7 @@ from gateway.testing import Behaviour, delay, poll, reply, stall
 from tests.scenario.conftest import Build
 from tests.scenario.world import BODY, MAIL, MX, SENDER, TO, Client, Host, Refused, World
 
+HEALTH = {"metrics": {"listen": "127.0.0.1:0"}}
 HEADER = MAIL.partition(b"\r\n\r\n")[0] + b"\r\n"
 
 
@@ -123,7 +124,7 @@ async def test_no_stray_octet_ever_leaves_over_many_odd_messages(build: Build) -
 
 
 async def test_below_the_floor_of_free_space_mail_waits_with_its_sender_and_it_heals_by_itself(build: Build) -> None:
-    world = await build()
+    world = await build(settings=HEALTH)
     assert await _readyz(world) == 200
     assert await world.change(limits={"free_space": "900000TB"})
     await poll(lambda: bool(world.gateway._store.space.problem), what="the space watch")
@@ -236,7 +237,7 @@ async def test_stopping_lets_what_is_under_way_end(build: Build) -> None:
 
 async def test_while_stopping_it_is_not_ready_and_takes_nothing(build: Build) -> None:
     slow = Behaviour(dot=delay(2.0))
-    world = await build(hosts={MX: Host(behaviour=slow)})
+    world = await build(hosts={MX: Host(behaviour=slow)}, settings=HEALTH)
     client, port = await world.client(), world.gateway._ingress.bound[0].port
     await world.send()
     await poll(lambda: "DATA" in [verb for session in world.peer.sessions for verb in session.verbs], what="DATA")

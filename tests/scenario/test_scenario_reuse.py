@@ -136,6 +136,7 @@ async def test_a_dead_site_does_not_hold_up_another(build: Build) -> None:
     assert world.peers["dead.example"].peak <= 20
     for message in dead[:3]:
         assert (await world.recipient(message))["state"] in {"delivering", "deferred", "queued"}
+    await world.gateway._scheduler.stop(0.1)
 
 
 async def test_new_roots_are_asked_for_the_next_message_and_not_for_the_next_connection(build: Build) -> None:

@@ -224,7 +224,7 @@ class World:
             "connectors": [connector],
             "dns": {"resolvers": [self.dns.resolver], "timeout": "10s"},
             "delivery": delivery,
-            "metrics": {"listen": "127.0.0.1:0"},
+            "metrics": {"listen": None},
             "tls": {"trust": str(ROOT.write_root(self.directory / "roots.pem"))},
             "limits": {"free_space": "1MB"},
         }
