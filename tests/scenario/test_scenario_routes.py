@@ -181,3 +181,22 @@ async def test_the_trace_shows_the_evidence_of_a_route_whatever_it_asks_for(buil
     tls = entry["attempts"][-1]["tls"]
     assert (tls["assurance"], tls["name"]) == ("encrypted", "ok")
     assert tls["chain"] != "ok"
+
+
+async def test_a_connection_of_a_route_to_a_private_address_is_not_lent_to_mail_that_dns_sent_there(
+    build: Build,
+) -> None:
+    world = await build(
+        domains={"good.example": (MX,), "other.example": (MX,)},
+        delivery={
+            "allow_networks": [],
+            "routes": {"good.example": {"host": MX, "port": "PORT", "tls": "none"}},
+            "connections": {"idle": "5s"},
+        },
+        protection={"methods": ["plain"]},
+    )
+    assert (await world.delivered(await world.send()))["method"] == "plain"
+    message = await world.send("pat@other.example")
+    entry = await world.wait_state(message, "deferred", attempts=1)
+    assert "private or special address" in entry["last_error"]
+    assert len(world.peer.messages) == 1
