@@ -47,6 +47,7 @@ from gateway.observe.service import ServiceNotifier
 from gateway.policy import Policy
 from gateway.policy.bundle import Loaded, load_all
 from gateway.queue.queue import Queue, QueueObserver
+from gateway.queue.states import State
 from gateway.queue.views import counts, oldest_received
 from gateway.store.store import Store
 
@@ -123,9 +124,15 @@ class _Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     # queue
     def terminal(self, method: str, state: str) -> None:
         self._metrics.recipients.labels(method or "none", state).inc()
+        if state == State.DROPPED:
+            self.alarm("dropped")
 
     def possible_duplicates(self, number: int) -> None:
         self._metrics.possible_duplicates.inc(number)
+
+    def poisoned(self, number: int) -> None:
+        for _ in range(number):
+            self.alarm("poison")
 
     # sessions
     def session(self, evidence: TlsEvidence | None, result: str) -> None:
@@ -220,6 +227,7 @@ class Gateway:
             self._queue, self._settings, lambda: self._current.policy, self._scheduler, self.clock, observer
         )
         recovered = await self._queue.recover()
+        await self._queue.sweep_run_dir()
         orphans = await self._store.sweep_orphans()
         if recovered.recipients or orphans:
             _log.info("recovered", recipients=recovered.recipients, orphans=len(orphans))

@@ -125,7 +125,7 @@ class QueueIntake:
         spool = submission.spool
         assert isinstance(spool, Spool)
         recipients = self._judge(submission)
-        self._refuse_if_all_rejected(submission, recipients)
+        self._refuse_where_due(submission, recipients)
         body = await spool.finish()
         self.queue.store.space.require()
         new = self._new_message(submission, recipients, body=body)
@@ -201,16 +201,17 @@ class QueueIntake:
         local = address.local.casefold()
         return local in (name, "postmaster") or local.startswith(f"{name}+")
 
-    def _refuse_if_all_rejected(self, submission: Submission, recipients: Sequence[NewRecipient]) -> None:
-        rejected = [entry for entry in recipients if entry.state is State.REJECTED]
+    def _refuse_where_due(self, submission: Submission, recipients: Sequence[NewRecipient]) -> None:
+        """Refuse what is rejected for all. In stage ``soft`` one is enough: nobody's mail may bounce in that stage."""
+        rejected = [entry.error.partition(" ") for entry in recipients if entry.state is State.REJECTED]
+        by_policy = [text for code, _, text in rejected if code != "5.4.6"]
+        if by_policy and submission.connector.stage is Stage.SOFT:
+            raise self._soft(by_policy[0])
         if len(rejected) < len(recipients):
             return
-        code, _, text = rejected[0].error.partition(" ")
-        if code == "5.4.6":
+        if not by_policy:
             raise Refusal(554, "5.4.6", "Mail loop: this message has passed here before", reason="loop")
-        if submission.connector.stage is Stage.SOFT:
-            raise self._soft(text)
-        raise Refusal(550, "5.7.1", text or "Not allowed by policy", reason="policy")
+        raise Refusal(550, "5.7.1", by_policy[0] or "Not allowed by policy", reason="policy")
 
     def _soft(self, text: str) -> Refusal:
         self.observer.alarm("soft_refusal")

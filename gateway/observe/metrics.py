@@ -26,6 +26,7 @@ __all__ = ["ALARMS", "Metrics", "QueueGauges"]
 ALARMS = (
     "body_corrupt",
     "certificate",
+    "dropped",
     "guard_violation",
     "observe_stage",
     "poison",

@@ -26,7 +26,7 @@ from gateway.queue.flights import Flights
 from gateway.queue.notices import NoticeEntry, make_notice
 from gateway.queue.outcomes import Recorded, change_state, finish_message, record_outcomes
 from gateway.queue.records import Claim, NewMessage, Outcome, message_from_row, recipient_from_row, silent_kinds
-from gateway.queue.recovery import Recovered, recover, strange_owners
+from gateway.queue.recovery import Recovered, recover, strange_owners, sweep_run_dir
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import State, StateEvent
 from gateway.store.incarnation import HEARTBEAT
@@ -42,6 +42,12 @@ _log = structlog.get_logger()
 RECOVERY_INTERVAL = 1.0
 #: Held recipients that expire in one step.
 _HOLD_BATCH = 50
+#: What the sender of a hold that ended is told, by its reason; other reasons are those of policy and operators.
+_HELD_WORDS = {
+    "poison": "It was set aside because of repeated faults while it was processed, and was not released in time.",
+    "corrupt": "It was set aside because it was damaged in our storage. Please send it again.",
+}
+_HELD_BY_POLICY = "It was held for approval by your organisation, and nobody approved it in time."
 #: Seconds before an outcome that found the store busy or full is written again.
 _AGAIN = 2.0
 
@@ -60,6 +66,9 @@ class QueueObserver:
 
     def possible_duplicates(self, number: int) -> None:
         """That many recipients may get their message twice (promise P3)."""
+
+    def poisoned(self, number: int) -> None:
+        """That many recipients were held because their workers died."""
 
 
 def _is_over(row: Any, now: float) -> bool:
@@ -170,6 +179,12 @@ class Queue:
         self.wake.set()
         return recorded
 
+    async def sweep_run_dir(self) -> int:
+        """Remove what dead processes without claims left behind; how many processes."""
+        owners = await self.store.read(partial(strange_owners, own=self.store.incarnation.id))
+        known = {*owners, self.store.incarnation.id}
+        return await asyncio.to_thread(sweep_run_dir, self.store.run_dir, known)
+
     async def recover(self) -> Recovered:
         """Take over what dead incarnations had claimed."""
         own = self.store.incarnation.id
@@ -178,6 +193,7 @@ class Queue:
             found = await self.store.write(partial(recover, store=self.store, owner=owner))
             if found.recipients:
                 self.observer.possible_duplicates(found.possible_duplicates)
+                self.observer.poisoned(found.poisoned)
                 _log.warning(
                     "claims_recovered",
                     owner=owner,
@@ -218,9 +234,8 @@ class Queue:
 
         rows = await self.store.read(load)
         ended = 0
-        words = "It was held for approval by the policy of your organisation, and nobody approved it in time."
         for row in rows:
-            entry = NoticeEntry(recipient_from_row(row), "5.7.1", words)
+            entry = NoticeEntry(recipient_from_row(row), "5.7.1", _HELD_WORDS.get(row.hold_reason, _HELD_BY_POLICY))
             with suppress(QueueError):  # released, cancelled or held anew since it was read
                 await self.end_by_operator_or_time(row.message, row.n, StateEvent.HOLD_EXPIRE, entry)
                 ended += 1

@@ -9,20 +9,24 @@ A worker that ended in order and left a claim behind, because it was on a connec
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from gateway.queue.flights import flights_path, read_flights
 from gateway.queue.outcomes import change_state
 from gateway.queue.states import StateEvent
-from gateway.store.incarnation import boot_id, is_dead
+from gateway.store.incarnation import boot_id, is_dead, remove_if_dead
 from gateway.store.schema import incarnations, recipients
 from gateway.store.store import Store
 from gateway.store.writer import Transaction
 
-__all__ = ["Recovered", "recover", "strange_owners"]
+__all__ = ["Recovered", "recover", "strange_owners", "sweep_run_dir"]
 
+#: Length of an incarnation's id in text; other files in the directory are not ours to judge.
+_INCARNATION = 36
 #: A recipient whose worker died this often is held.
 POISON_LOSSES = 3
 
@@ -40,6 +44,17 @@ def strange_owners(connection: Connection, own: str) -> list[str]:
     """Incarnations other than ours that hold claims."""
     query = select(recipients.c.claimed_by).where(recipients.c.claimed_by.is_not(None)).distinct()
     return [owner for owner in connection.scalars(query) if owner != own]
+
+
+def sweep_run_dir(run_dir: Path, owners: Collection[str]) -> int:
+    """Remove what dead processes left behind that hold no claims (``owners`` do); how many processes."""
+    gone = 0
+    for path in sorted(run_dir.glob("*.lock")):
+        name = path.stem
+        if len(name) == _INCARNATION and name not in owners and remove_if_dead(path):
+            flights_path(run_dir, name).unlink(missing_ok=True)
+            gone += 1
+    return gone
 
 
 def recover(transaction: Transaction, store: Store, owner: str) -> Recovered:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.clock import Clock
 from gateway.store.schema import incarnations
 
-__all__ = ["HEARTBEAT", "LEASE", "Incarnation", "boot_id", "is_dead"]
+__all__ = ["HEARTBEAT", "LEASE", "Incarnation", "boot_id", "is_dead", "remove_if_dead"]
 
 #: Seconds between heartbeats.
 HEARTBEAT = 10.0
@@ -94,7 +94,11 @@ def is_dead(connection: Connection, incarnation_id: str, run_dir: Path, now: flo
         return bool(now - row.heartbeat > LEASE)
     if row.boot != boot_id():
         return True
-    path = run_dir / f"{incarnation_id}.lock"
+    return remove_if_dead(run_dir / f"{incarnation_id}.lock")
+
+
+def remove_if_dead(path: Path) -> bool:
+    """Whether nobody holds this lock file; then it is removed."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from gateway.queue.flights import read_flights
+from gateway.queue.flights import flights_path, read_flights
 from gateway.queue.records import Outcome
-from gateway.queue.recovery import Recovered
+from gateway.queue.recovery import Recovered, sweep_run_dir
 from gateway.queue.states import State, StateEvent
-from gateway.store.incarnation import LEASE, is_dead
+from gateway.store.incarnation import LEASE, Incarnation, is_dead
 from gateway.store.schema import incarnations
 from gateway.testing import FakeClock, poll
 from tests.queue.queue_world import World
@@ -206,3 +207,25 @@ def test_a_flight_record_is_read_as_it_was_left(tmp_path: Path) -> None:
     assert read_flights(tmp_path, "nobody") is None
     (tmp_path / "empty.flights").write_bytes(b"")
     assert read_flights(tmp_path, "empty") == frozenset()
+
+
+async def test_what_dead_processes_leave_behind_is_removed_and_the_living_are_left_alone(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    living, dead, owing = (Incarnation.begin(run_dir) for _ in range(3))
+    for incarnation in (living, dead, owing):
+        flights_path(run_dir, incarnation.id).touch()
+    other = run_dir / "store.lock"
+    other.touch()
+    for incarnation in (dead, owing):
+        os.close(incarnation._handle)  # what the kernel does at the moment of death
+
+    assert sweep_run_dir(run_dir, {owing.id}) == 1
+
+    assert not dead.lock_path.exists()
+    assert not flights_path(run_dir, dead.id).exists()
+    assert living.lock_path.exists()
+    assert flights_path(run_dir, living.id).exists()
+    assert flights_path(run_dir, owing.id).exists()
+    assert other.exists()
+    living.release()

@@ -89,6 +89,14 @@ async def test_soft_turns_a_permanent_refusal_into_one_that_passes(build: Build)
     assert world.metric("gateway_alarms_total", kind="soft_refusal") >= 1
 
 
+async def test_soft_answers_451_for_all_where_one_recipient_would_be_rejected(build: Build) -> None:
+    world = await build(connector={"stage": "soft"}, rules=[SUBJECT_RULE])
+    with pytest.raises(Refused) as refused:
+        await world.send(["no@good.example", TO])
+    assert (refused.value.code, refused.value.enhanced) == (451, "4.7.1")
+    assert await world.all_ids() == []
+
+
 async def test_observe_lets_everything_out_as_plain_and_records_what_policy_would_have_said(build: Build) -> None:
     world = await build(
         hosts={MX: NO_TLS},
