@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import click
@@ -20,6 +19,8 @@ def run(context: CliContext) -> int:
     SIGTERM drains and stops, SIGHUP reloads configuration, policies and certificates. Once everything listens, the
     log has one event `ready` with the bound addresses.
     """
+    import uvloop
+
     from gateway.app import Gateway
     from gateway.observe.log import set_up
 
@@ -29,5 +30,5 @@ def run(context: CliContext) -> int:
     loaded = context.load()
     log = loaded.settings.log
     set_up(level=str(log.level), output=str(log.format), addresses=log.addresses)
-    asyncio.run(Gateway(context.config_path).serve())
+    uvloop.run(Gateway(context.config_path).serve())
     return 0

@@ -111,10 +111,16 @@ class Channel:
         del self.buffer[: len(piece)]
         return piece
 
+    def _put(self, data: bytes) -> None:
+        """Hand it to the transport; what a closed one does with it differs from event loop to event loop."""
+        if self._writer.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self._writer.write(data)
+
     async def send(self, data: bytes) -> None:
         """Write, and wait while the client does not read. Raises ``ConnectionError`` where it is gone."""
         if self._tls is None:
-            self._writer.write(data)
+            self._put(data)
             await self._writer.drain()
         else:
             try:
@@ -125,7 +131,7 @@ class Channel:
 
     async def send_clear(self, data: bytes) -> None:
         """Write below TLS."""
-        self._writer.write(data)
+        self._put(data)
         await self._writer.drain()
 
     async def send_slowly(self, data: bytes, pause: float) -> None:
@@ -184,13 +190,14 @@ class Channel:
     async def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            self._writer.write(data)
+            self._put(data)
             await self._writer.drain()
 
     def send_no_more(self) -> None:
         """Close our half, so that the client sees the end while what it still sends is read."""
-        with contextlib.suppress(OSError):
-            self._writer.write_eof()
+        if not self._writer.is_closing():
+            with contextlib.suppress(OSError):
+                self._writer.write_eof()
 
     async def close(self, *, reset: bool = False) -> None:
         """Hang up: with close_notify and FIN, or with RST."""
@@ -202,7 +209,8 @@ class Channel:
         elif self._tls is not None:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
-            self._writer.write(self._outgoing.read())
+            with contextlib.suppress(ConnectionError):
+                self._put(self._outgoing.read())
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()

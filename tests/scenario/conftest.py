@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.scenario.world import Scene, World
 
 Build = Callable[..., Awaitable[World]]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Scenarios run on the event loop that the daemon runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

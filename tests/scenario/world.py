@@ -185,7 +185,7 @@ class World:
             await self._stack.aclose()
         if kind is None:
             assert self.faults_expected or not self.faults, self.faults
-            assert not any(peer._errors for peer in self.peers.values())
+            assert not [error for peer in self.peers.values() for error in peer._errors]
 
     @property
     def faults(self) -> list[str]:
