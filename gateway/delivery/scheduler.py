@@ -35,6 +35,7 @@ _CLAIM_BATCH = 100
 MEMORY_BUDGET = 32 * 1024 * 1024
 _LONGEST_SLEEP = 1.0
 _AFTER_ERROR = 5.0
+_AGAIN = 0.05
 #: How long stopping waits for a claim that is being made.
 _LAST_CLAIM = 2.0
 #: When mail whose time is over is looked at again after a fault of our own: its schedule has nothing left to say.
@@ -52,6 +53,7 @@ class Scheduler:
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._memory = 0
         self._stopping = False
+        self._short_of_slots = False  # at the last look: what ends then makes room for what waits
         self._running = asyncio.Lock()
 
     @property
@@ -93,30 +95,30 @@ class Scheduler:
             while not self._stopping:
                 self._queue.wake.clear()
                 try:
-                    if await self._claim():
-                        continue
-                    due = await self._queue.next_due(self._busy())
+                    wait = await self._claim()
                 except StoreError as error:
                     _log.error("claim_failed", error=str(error))
-                    await self._pause(_AFTER_ERROR)
+                    wait = _AFTER_ERROR
                 except Exception:  # noqa: BLE001  a fault of ours must not end delivery while mail is accepted
                     _log.exception("claim_failed")
-                    await self._pause(_AFTER_ERROR)
-                else:
-                    await self._pause(self._until(due))
+                    wait = _AFTER_ERROR
+                if wait:
+                    await self._pause(wait)
 
-    async def _claim(self) -> int:
+    async def _claim(self) -> float:
+        """Claim what is due, as far as there are slots; how many seconds until it is worth looking again."""
         free = MAX_ACTIVE - self.active
-        if free <= 0:
-            return 0
-        room = min(max(free // 4, 1), _CLAIM_BATCH)  # they may all be of one domain
         busy = self._busy()
+        self._short_of_slots = free <= 0 or bool(busy)
+        if free <= 0:
+            return _LONGEST_SLEEP
         due = await self._queue.next_due(busy)
         if due is None or due > self._clock.time():
-            return 0
+            return self._until(due)
+        room = min(max(free // 4, 1), _CLAIM_BATCH)  # they may all be of one domain
         claims = await self._queue.claim(room, busy)
         self.start(claims)
-        return len(claims)
+        return 0.0 if claims else _AGAIN  # somebody else was faster
 
     def _busy(self) -> list[str]:
         share = self._share()
@@ -203,4 +205,5 @@ class Scheduler:
         if self._active[claim.domain] <= 0:
             del self._active[claim.domain]
         self._memory -= 0 if claim.plain is None else len(claim.plain)
-        self._queue.wake.set()
+        if self._short_of_slots:
+            self._queue.wake.set()

@@ -176,7 +176,8 @@ class Queue:
             state = recorded.states[outcome.n]
             if state not in (State.QUEUED, State.DEFERRED, State.HELD):
                 self.observer.terminal(outcome.method or "", str(state))
-        self.wake.set()
+        if notices or State.QUEUED in recorded.states.values() or State.DEFERRED in recorded.states.values():
+            self.wake.set()
         return recorded
 
     async def sweep_run_dir(self) -> int:
