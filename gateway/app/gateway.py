@@ -1,16 +1,11 @@
-"""The composition root: builds the rooms from the settings, starts them, reloads them, stops them.
-
-Start: settings and policy; store; queue; delivery; health; then - last - the listeners, so that nothing is accepted
-before everything that it needs stands. Stop is the reverse: first no new mail, then what is in delivery ends, then
-the store closes. A reload is all or nothing: what is wrong with the new files is logged and nothing changes.
-"""
+"""One running gateway."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,33 +17,31 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from dns.rdtypes.ANY.TXT import TXT
 
 from gateway import __version__
+from gateway.app.current import Current, CurrentResolver
+from gateway.app.observer import Observer
+from gateway.app.watch import Watch
 from gateway.clock import Clock, SystemClock
 from gateway.config.inbound import Stage
 from gateway.config.model import Settings
 from gateway.delivery.contexts import ClientContexts
-from gateway.delivery.deliver import Deliverer, DeliveryObserver
+from gateway.delivery.deliver import Deliverer
 from gateway.delivery.nexthop import guard_of
 from gateway.delivery.peer import require_peer_chain
 from gateway.delivery.scheduler import Scheduler
 from gateway.delivery.sites import SiteLimits, Sites
 from gateway.delivery.target import Environment
 from gateway.delivery.trust import Trust
-from gateway.directory import Answer, DnsError, DnsResolver, ipv6_usable
+from gateway.directory import DnsError, DnsResolver, ipv6_usable
 from gateway.directory.addresses import Family
 from gateway.errors import ConfigError, GatewayError, StoreError
-from gateway.ingress.intake import IntakeObserver, QueueIntake
+from gateway.ingress.intake import QueueIntake
 from gateway.ingress.seams import LookupFailed
 from gateway.ingress.server import IngressServer
-from gateway.mail.attempt import TlsEvidence
-from gateway.mail.protection import Method
 from gateway.observe.http import HealthServer
-from gateway.observe.metrics import Metrics, QueueGauges
+from gateway.observe.metrics import Metrics
 from gateway.observe.service import ServiceNotifier
-from gateway.policy import Policy
 from gateway.policy.bundle import Loaded, load_all
-from gateway.queue.queue import Queue, QueueObserver
-from gateway.queue.states import State
-from gateway.queue.views import counts, oldest_received
+from gateway.queue.queue import Queue
 from gateway.store.store import Store
 
 __all__ = ["Gateway", "loop_key"]
@@ -57,101 +50,11 @@ _log = structlog.get_logger()
 
 #: Seconds that deliveries under way get when the daemon stops; systemd's own limit is longer.
 DRAIN = 20.0
-_WATCH_INTERVAL = 15.0
 
 
 def loop_key(secret: bytes) -> bytes:
     """The key of the loop mark, derived from the store's loop secret."""
     return HKDF(hashes.SHA256(), 32, salt=None, info=b"loop-mark").derive(secret)
-
-
-@dataclass(frozen=True, slots=True)
-class _Current:
-    """What a reload replaces, as one value: either all of it is new, or none."""
-
-    loaded: Loaded
-    trust: Trust
-
-    @property
-    def settings(self) -> Settings:
-        return self.loaded.settings
-
-    @property
-    def policy(self) -> Policy:
-        return self.loaded.policy
-
-
-class _CurrentResolver:
-    """The resolver of the settings of now."""
-
-    def __init__(self, resolver: DnsResolver) -> None:
-        self._resolver = resolver
-
-    def use(self, resolver: DnsResolver) -> None:
-        self._resolver = resolver
-
-    async def query(self, name: str, rdtype: str) -> Answer:
-        return await self._resolver.query(name, rdtype)
-
-
-class _Observer(IntakeObserver, DeliveryObserver, QueueObserver):
-    """Turns what the rooms say into metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    # intake
-    def evaluated(self, seconds: float, rules: Iterable[str]) -> None:
-        self._metrics.policy_seconds.observe(seconds)
-        for rule in rules:
-            self._metrics.rule_matches.labels(rule).inc()
-
-    # delivery
-    def passed_over(self, method: Method, reason: str) -> None:
-        self._metrics.passed_over.labels(str(method), reason).inc()
-
-    def fallback(self, before: Method, after: Method, reason: str) -> None:
-        self._metrics.fallbacks.labels(str(before), str(after), reason).inc()
-
-    def finished(self, method: Method, outcome: str, seconds: float) -> None:  # noqa: ARG002  the seam's shape
-        self._metrics.delivery_seconds.labels(str(method)).observe(seconds)
-
-    # both
-    def alarm(self, kind: str) -> None:
-        self._metrics.alarms.labels(kind).inc()
-        _log.warning("alarm", alarm=kind)
-
-    # queue
-    def terminal(self, method: str, state: str) -> None:
-        self._metrics.recipients.labels(method or "none", state).inc()
-        if state == State.DROPPED:
-            self.alarm("dropped")
-
-    def possible_duplicates(self, number: int) -> None:
-        self._metrics.possible_duplicates.inc(number)
-
-    def poisoned(self, number: int) -> None:
-        for _ in range(number):
-            self.alarm("poison")
-
-    # sessions
-    def session(self, evidence: TlsEvidence | None, result: str) -> None:
-        version = "none" if evidence is None else evidence.version
-        assurance = "none" if evidence is None else str(evidence.assurance)
-        self._metrics.tls_sessions.labels(version, assurance, result).inc()
-
-    # ingress
-    def received(self, connector: str, result: str) -> None:
-        self._metrics.messages_received.labels(connector or "none", result).inc()
-
-    def connections(self, listener: str, change: int) -> None:
-        self._metrics.connections.labels(listener).inc(change)
-
-    def refused(self, reason: str) -> None:
-        self._metrics.refusals.labels(reason).inc()
-
-    def softened(self) -> None:
-        self.alarm("soft_refusal")
 
 
 @dataclass(slots=True)
@@ -166,18 +69,18 @@ class Gateway:
     load: Callable[[Path], Loaded] = load_all
     ready: dict[str, Any] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics(__version__))
-    _current: _Current = field(init=False)
+    _current: Current = field(init=False)
     _store: Store = field(init=False)
     _queue: Queue = field(init=False)
     _intake: QueueIntake = field(init=False)
-    _resolver: _CurrentResolver = field(init=False)
+    _resolver: CurrentResolver = field(init=False)
     _sites: Sites = field(init=False)
     _scheduler: Scheduler = field(init=False)
     _ingress: IngressServer = field(init=False)
     _health: HealthServer = field(init=False)
     _contexts: ClientContexts = field(default_factory=ClientContexts)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _gauges: QueueGauges = field(default_factory=lambda: QueueGauges({}, 0.0, 0))
+    _watch: Watch = field(init=False)
     _started: bool = False
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -186,7 +89,7 @@ class Gateway:
         """Bring everything up. Raises :class:`GatewayError`; then nothing runs."""
         require_peer_chain()
         loaded = self.load(self.config)
-        self._current = _Current(loaded, Trust.load(loaded.settings.tls.trust))
+        self._current = Current(loaded, Trust.load(loaded.settings.tls.trust))
         self._store = await asyncio.to_thread(Store.open, loaded.settings, self.clock, on_commit=self.metrics.committed)
         try:
             await self._build()
@@ -196,11 +99,11 @@ class Gateway:
         self._started = True
 
     async def _build(self) -> None:
-        observer = _Observer(self.metrics)
+        observer = Observer(self.metrics)
         settings = self._settings()
         chance = random.Random()  # noqa: S311  jitter and the order of equal hosts
         self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, observer=observer)
-        self._resolver = _CurrentResolver(DnsResolver(settings.dns, self.clock))
+        self._resolver = CurrentResolver(DnsResolver(settings.dns, self.clock))
         families: tuple[Family, ...] = ("ipv6", "ipv4") if ipv6_usable() else ("ipv4",)
         self._sites = Sites(
             self._resolver,
@@ -233,9 +136,10 @@ class Gateway:
             _log.info("recovered", recipients=recovered.recipients, orphans=len(orphans))
         self._spawn(self._queue.maintain(), "maintain")
         self._spawn(self._scheduler.run(), "schedule")
-        self._spawn(self._watch(), "watch")
-        await self._refresh_gauges()
-        self.metrics.watch_queue(lambda: self._gauges)
+        self._watch = Watch(self._queue, self.metrics, self.clock)
+        await self._watch.refresh()
+        self._spawn(self._watch.run(), "watch")
+        self.metrics.watch_queue(lambda: self._watch.gauges)
         self._health = HealthServer(self.metrics.registry, self.problems)
         listen = settings.metrics.listen
         bound = ""
@@ -255,6 +159,7 @@ class Gateway:
             loop_key=key,
         )
         addresses = await self._ingress.start()
+        self._watch.ingress = self._ingress
         self._note_stages(settings)
         self.ready = {
             "listeners": [f"{address}" for address in addresses],
@@ -335,7 +240,7 @@ class Gateway:
             _log.error("reload_failed", faults=faults, meaning="the running configuration stays")
             self.metrics.alarms.labels("reload_failed").inc()
             return False
-        self._current = _Current(loaded, trust)
+        self._current = Current(loaded, trust)
         self._store.space.floor = loaded.settings.limits.free_space
         self._resolver.use(resolver)
         self._note_stages(loaded.settings)
@@ -378,53 +283,6 @@ class Gateway:
             found.append(str(error))
         return found
 
-    async def _watch(self) -> None:
-        """Certificates that changed, gauges, alarms."""
-        alarmed: set[str] = set()
-        while True:
-            await self.clock.sleep(1.0)
-            try:
-                await self._refresh_gauges()
-            except StoreError as error:
-                _log.error("gauges_failed", error=str(error))
-            self._alarm_once(alarmed, "store_failed", self._store.writer.failed)
-            self._alarm_once(alarmed, "space", self._store.space.problem)
-            overdue = "deleted keys could not be shredded in time" if self._queue.shredder.overdue else ""
-            self._alarm_once(alarmed, "shredding_overdue", overdue)
-            if self._started:
-                self._look_at_certificate(alarmed)
-
-    def _look_at_certificate(self, alarmed: set[str]) -> None:
-        """Take a renewed certificate over; a bad new file keeps the old one, and alarms."""
-        found = self._ingress.reload_certificate()
-        if found is not None:
-            if not found.error:
-                _log.info("certificate_reloaded", expires=self._ingress.certificate_expires)
-            self._alarm_once(alarmed, "certificate", found.error)
-        expires = self._ingress.certificate_expires
-        if expires is not None:
-            self.metrics.certificate_expiry.labels("listener").set(expires)
-
-    def _alarm_once(self, alarmed: set[str], kind: str, problem: str) -> None:
-        if problem and kind not in alarmed:
-            alarmed.add(kind)
-            self.metrics.alarms.labels(kind).inc()
-            _log.critical("alarm", alarm=kind, problem=problem)
-            self._spawn(self._keep_alarm(kind, problem), "alarm")
-        elif not problem and kind in alarmed:
-            alarmed.discard(kind)
-            _log.info("alarm_over", alarm=kind)
-
-    async def _keep_alarm(self, kind: str, problem: str) -> None:
-        """An alarm is an event, too - as far as the store still takes one."""
-        with suppress(StoreError):
-            await self._store.write(lambda tx: tx.event("alarm", {"alarm": kind, "problem": problem}))
-
-    async def _refresh_gauges(self) -> None:
-        states, oldest = await self._store.read(lambda connection: (counts(connection), oldest_received(connection)))
-        age = 0.0 if oldest is None else max(self.clock.time() - oldest, 0.0)
-        self._gauges = QueueGauges(states, age, self._store.space.free)
-
     async def _watchdog(self, service: ServiceNotifier, interval: float) -> None:
         while True:
             service.watchdog()
@@ -452,7 +310,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, Exception):  # one that failed has told the log already
                 await task
         if hasattr(self, "_health"):
             await self._health.stop()

@@ -1,0 +1,92 @@
+"""What the rooms say, as metrics and alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from gateway.delivery.deliver import DeliveryObserver
+from gateway.ingress.intake import IntakeObserver
+from gateway.mail.attempt import TlsEvidence
+from gateway.mail.protection import Method
+from gateway.observe.metrics import Metrics
+from gateway.queue.queue import QueueObserver
+from gateway.queue.states import State
+
+__all__ = ["Observer"]
+
+_log = structlog.get_logger()
+
+
+class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
+    """Listens to intake, delivery, queue, outbound sessions and ingress at once."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    # intake
+    def evaluated(self, seconds: float, rules: Iterable[str]) -> None:
+        """A message was judged."""
+        self._metrics.policy_seconds.observe(seconds)
+        for rule in rules:
+            self._metrics.rule_matches.labels(rule).inc()
+
+    # delivery
+    def passed_over(self, method: Method, reason: str) -> None:
+        """A method was passed over."""
+        self._metrics.passed_over.labels(str(method), reason).inc()
+
+    def fallback(self, before: Method, after: Method, reason: str) -> None:
+        """Another method was tried instead."""
+        self._metrics.fallbacks.labels(str(before), str(after), reason).inc()
+
+    def finished(self, method: Method, outcome: str, seconds: float) -> None:  # noqa: ARG002  the seam's shape
+        """A recipient's attempt ended."""
+        self._metrics.delivery_seconds.labels(str(method)).observe(seconds)
+
+    # both
+    def alarm(self, kind: str) -> None:
+        """Something needs a person."""
+        self._metrics.alarms.labels(kind).inc()
+        _log.warning("alarm", alarm=kind)
+
+    # queue
+    def terminal(self, method: str, state: str) -> None:
+        """A recipient ended; one that was dropped needs a look."""
+        self._metrics.recipients.labels(method or "none", state).inc()
+        if state == State.DROPPED:
+            self.alarm("dropped")
+
+    def possible_duplicates(self, number: int) -> None:
+        """Recipients that may get a message twice."""
+        self._metrics.possible_duplicates.inc(number)
+
+    def poisoned(self, number: int) -> None:
+        """Recipients held because their workers died."""
+        for _ in range(number):
+            self.alarm("poison")
+
+    # sessions
+    def session(self, evidence: TlsEvidence | None, result: str) -> None:
+        """An outbound session was judged."""
+        version = "none" if evidence is None else evidence.version
+        assurance = "none" if evidence is None else str(evidence.assurance)
+        self._metrics.tls_sessions.labels(version, assurance, result).inc()
+
+    # ingress
+    def received(self, connector: str, result: str) -> None:
+        """The end of one DATA."""
+        self._metrics.messages_received.labels(connector or "none", result).inc()
+
+    def connections(self, listener: str, change: int) -> None:
+        """A connection came or went."""
+        self._metrics.connections.labels(listener).inc(change)
+
+    def refused(self, reason: str) -> None:
+        """An answer other than success."""
+        self._metrics.refusals.labels(reason).inc()
+
+    def softened(self) -> None:
+        """A refusal that only its connector's stage made temporary."""
+        self.alarm("soft_refusal")

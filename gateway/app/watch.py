@@ -1,0 +1,81 @@
+"""What is looked at every second: the gauges, what needs a person, a certificate that was renewed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import StoreError
+from gateway.ingress.server import IngressServer
+from gateway.observe.metrics import Metrics, QueueGauges
+from gateway.queue.queue import Queue
+from gateway.queue.views import counts, oldest_received
+
+__all__ = ["Watch"]
+
+_log = structlog.get_logger()
+
+_INTERVAL = 1.0
+
+
+class Watch:
+    """Keeps ``gauges`` fresh and raises each alarm once, until it is over. ``ingress`` is set once it listens."""
+
+    def __init__(self, queue: Queue, metrics: Metrics, clock: Clock) -> None:
+        self.gauges = QueueGauges({}, 0.0, 0)
+        self.ingress: IngressServer | None = None
+        self._queue = queue
+        self._store = queue.store
+        self._metrics = metrics
+        self._clock = clock
+        self._alarmed: set[str] = set()
+
+    async def run(self) -> None:
+        """Look, every second, until cancelled."""
+        while True:
+            await self._clock.sleep(_INTERVAL)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        try:
+            await self.refresh()
+        except StoreError as error:
+            _log.error("gauges_failed", error=str(error))
+        await self._alarm("store_failed", self._store.writer.failed)
+        await self._alarm("space", self._store.space.problem)
+        overdue = "deleted keys could not be shredded in time" if self._queue.shredder.overdue else ""
+        await self._alarm("shredding_overdue", overdue)
+        if self.ingress is not None:
+            await self._look_at_certificate(self.ingress)
+
+    async def refresh(self) -> None:
+        """Read the gauges. Raises :class:`StoreError`."""
+        states, oldest = await self._store.read(lambda connection: (counts(connection), oldest_received(connection)))
+        age = 0.0 if oldest is None else max(self._clock.time() - oldest, 0.0)
+        self.gauges = QueueGauges(states, age, self._store.space.free)
+
+    async def _look_at_certificate(self, ingress: IngressServer) -> None:
+        """Take a renewed certificate over; a bad new file keeps the old one, and alarms."""
+        found = ingress.reload_certificate()
+        if found is not None:
+            if not found.error:
+                _log.info("certificate_reloaded", expires=ingress.certificate_expires)
+            await self._alarm("certificate", found.error)
+        expires = ingress.certificate_expires
+        if expires is not None:
+            self._metrics.certificate_expiry.labels("listener").set(expires)
+
+    async def _alarm(self, kind: str, problem: str) -> None:
+        """An alarm is a metric, a log line, and an event - as far as the store still takes one."""
+        if problem and kind not in self._alarmed:
+            self._alarmed.add(kind)
+            self._metrics.alarms.labels(kind).inc()
+            _log.critical("alarm", alarm=kind, problem=problem)
+            with suppress(StoreError):
+                await self._store.write(lambda tx: tx.event("alarm", {"alarm": kind, "problem": problem}))
+        elif not problem and kind in self._alarmed:
+            self._alarmed.discard(kind)
+            _log.info("alarm_over", alarm=kind)
