@@ -7,6 +7,7 @@ STARTTLS (an empty buffer), the end of the stream (which never cancels a commit)
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import ipaddress
@@ -77,7 +78,7 @@ class Disconnect(Exception):
         self.refused = refused
 
 
-class Connection(SMTP):
+class Connection(SMTP, abc.ABC):
     """A connection that is counted, can speak TLS, and ends in time; :meth:`_converse` says what about."""
 
     line_length_limit = STREAM_LIMIT
@@ -106,13 +107,13 @@ class Connection(SMTP):
         self._data_bytes = 0
         self.task: asyncio.Task[None] | None = None
 
+    @abc.abstractmethod
     async def _converse(self) -> None:
         """Talk to the client until one of both has enough."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def _reset(self) -> None:
         """Forget what the conversation has built up."""
-        raise NotImplementedError
 
     # -- the transport's side --------------------------------------------------------------------------------------
 
