@@ -234,8 +234,6 @@ class QueueIntake:
         observed = submission.connector.stage is Stage.OBSERVE
         message = replace(
             submission.message,
-            size=body.size,
-            digest=body.digest,
             envelope=replace(
                 envelope,
                 recipients=tuple(entry.recipient for entry in recipients),

@@ -3,8 +3,8 @@
 1. The header block is collected, up to a limit, and read strictly.
 2. From names the author; the connectors are judged (a dkim factor may have to wait for the end).
 3. Loops are counted, control fields read, markers taken out.
-4. A spool is opened; the remaining header block and then the body go into it as they come, and through the digest
-   and - where a signature could matter - the body hashers. Keys are looked up meanwhile.
+4. A spool is opened; the remaining header block and then the body go into it as they come, and - where a
+   signature could matter - through the body hashers. Keys are looked up meanwhile.
 5. At the end a waiting dkim factor is decided, and everything becomes a :class:`Submission`.
 
 The first thing that is wrong ends the work: :attr:`Reception.refusal` is set, the spool is gone, and what still comes
@@ -14,7 +14,6 @@ is thrown away, so that the session stays in step with its client.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 
 from gateway.config.model import Connector
 from gateway.errors import Refusal
@@ -52,8 +51,6 @@ class Reception:
         self._looping: frozenset[str] = frozenset()
         self._block = b""
         self._spool: Spool | None = None
-        self._digest = hashlib.sha256()
-        self._size = 0
         self._eight_bit = False
         self._separator = 2  # bytes of the empty line still to come, which the body hash leaves out
         self.refusal: Refusal | None = None
@@ -131,7 +128,7 @@ class Reception:
         assert spool is not None
         self._services.rates.take(verdict.connector)
         return Submission(
-            message=self._message(verdict.connector),
+            message=self._message(verdict.connector, spool),
             connector=verdict.connector,
             header_block=self._block,
             spool=spool,
@@ -203,8 +200,6 @@ class Reception:
 
     async def _write(self, piece: bytes) -> None:
         assert self._spool is not None
-        self._digest.update(piece)
-        self._size += len(piece)
         if piece:
             await self._spool.write(piece)
 
@@ -217,7 +212,7 @@ class Reception:
             text = f"Message size exceeds {self._size_limit} bytes"
             raise refusal(552, "5.3.4", text, Reason.TOO_LARGE)
 
-    def _message(self, connector: Connector) -> Message:
+    def _message(self, connector: Connector, spool: Spool) -> Message:
         transaction = self._transaction
         mail, client = transaction.mail, transaction.client
         addresses = [each.address for each in transaction.recipients]
@@ -241,4 +236,4 @@ class Reception:
             smtputf8=smtputf8,
             protocol=protocol,
         )
-        return Message(transaction.id, self._services.clock.time(), envelope, self._size, self._digest.hexdigest())
+        return Message(transaction.id, self._services.clock.time(), envelope, spool.size, spool.digest())

@@ -29,6 +29,15 @@ __all__ = [
 class Spool(Protocol):
     """A sealed body in the making: what is written is encrypted before it touches a disk."""
 
+    @property
+    def size(self) -> int:
+        """The number of plain bytes written so far."""
+        ...
+
+    def digest(self) -> str:
+        """The lower-case hex SHA-256 of the plain bytes written so far."""
+        ...
+
     async def write(self, data: bytes) -> None:
         """Append plain bytes. Raises :class:`gateway.errors.StoreError`."""
         ...

@@ -184,6 +184,10 @@ class Spool:
         self._at_work: asyncio.Future[None] | None = None
         self._finished: SealedBody | None = None
 
+    def digest(self) -> str:
+        """The lower-case hex SHA-256 of the plain bytes so far."""
+        return self._hash.hexdigest()
+
     async def write(self, data: bytes) -> None:
         """Add plain bytes. Raises :class:`StoreError`."""
         self.size += len(data)

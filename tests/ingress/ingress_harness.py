@@ -38,6 +38,13 @@ class MemorySpool:
         self.aborted = False
         self.fail: Exception | None = None
 
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
     async def write(self, data: bytes) -> None:
         if self.fail is not None:
             raise self.fail
