@@ -22,10 +22,10 @@ from gateway.errors import Refusal
 from gateway.ingress.client_certificate import judge_certificate
 from gateway.ingress.client_tls import peer_chain
 from gateway.ingress.connectors import Arrival, IpAddress
-from gateway.ingress.door import Door, Services
 from gateway.ingress.limits import ConnectionCounts, Place
 from gateway.ingress.reader import STREAM_LIMIT, ChunkReader
 from gateway.ingress.refusals import Reason, refusal
+from gateway.ingress.terms import Services, Terms
 from gateway.ingress.transaction import ConnectorRefusal
 from gateway.mail.envelope import ReceivedTls
 
@@ -47,7 +47,7 @@ class Host(Protocol):
     stopping: bool
 
     @property
-    def door(self) -> Door:
+    def terms(self) -> Terms:
         """The configuration in force now."""
         ...
 
@@ -84,7 +84,7 @@ class Connection(SMTP, abc.ABC):
     line_length_limit = STREAM_LIMIT
 
     def __init__(self, host: Host, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(None, hostname=host.door.hostname, data_size_limit=None, enable_SMTPUTF8=True, loop=loop)
+        super().__init__(None, hostname=host.terms.hostname, data_size_limit=None, enable_SMTPUTF8=True, loop=loop)
         self._input = ChunkReader(limit=STREAM_LIMIT, loop=loop)
         self._host = host
         self._listener = listener
@@ -159,7 +159,7 @@ class Connection(SMTP, abc.ABC):
             self._enter()
             session = self._wire.get_extra_info("ssl_object") if self._wire is not None else None
             if session is not None:
-                self._learn_tls(session, self._host.door)
+                self._learn_tls(session, self._host.terms)
             await self._converse()
         except Disconnect as end:
             if end.refused is not None:
@@ -177,10 +177,10 @@ class Connection(SMTP, abc.ABC):
         """Count the connection; too many, or nowhere to put mail: 421 before anything is spent on it."""
         if self._host.stopping:
             raise Disconnect(stopping_refusal())
-        door = self._host.door
-        named_by = door.connectors_for(self._arrival())
+        terms = self._host.terms
+        named_by = terms.connectors_for(self._arrival())
         try:
-            self._place = self._host.counts.enter(self._address, door.limits, named_by)
+            self._place = self._host.counts.enter(self._address, terms.limits, named_by)
         except Refusal as refused:
             raise Disconnect(refused) from None
         self._services.metrics.connections(self._listener.name, +1)
@@ -242,7 +242,7 @@ class Connection(SMTP, abc.ABC):
 
     def _is_too_slow(self, now: float) -> bool:
         waited = self._waited + (0.0 if self._waiting_since is None else now - self._waiting_since)
-        rate = self._host.door.limits.min_data_rate
+        rate = self._host.terms.limits.min_data_rate
         return waited > RATE_AFTER and self._data_bytes < rate * waited
 
     def _wait(self, phase: Phase, seconds: float) -> None:
@@ -261,7 +261,7 @@ class Connection(SMTP, abc.ABC):
         wire.write(data + b"\r\n")
         if self._phase is Phase.BUSY:
             # A client that does not read its replies must not keep the session for ever.
-            self._wait(Phase.BUSY, self._host.door.limits.command_timeout)
+            self._wait(Phase.BUSY, self._host.terms.limits.command_timeout)
         await self._drain_helper()  # type: ignore[attr-defined] # of asyncio's FlowControlMixin, left out of its stubs
 
     def _note(self, refused: Refusal) -> None:
@@ -294,8 +294,8 @@ class Connection(SMTP, abc.ABC):
             raise Disconnect
 
     async def _handshake(self) -> None:
-        door = self._host.door
-        contexts = door.contexts
+        terms = self._host.terms
+        contexts = terms.contexts
         if contexts is None or self._raw is None:
             raise Disconnect
         self._expect_silence()
@@ -321,12 +321,12 @@ class Connection(SMTP, abc.ABC):
         self.transport = wire
         self._input.rebind(wire)
         self._wait(Phase.BUSY, float("inf"))
-        self._learn_tls(wire.get_extra_info("ssl_object"), door)
+        self._learn_tls(wire.get_extra_info("ssl_object"), terms)
 
-    def _learn_tls(self, session: ssl.SSLObject, door: Door) -> None:
+    def _learn_tls(self, session: ssl.SSLObject, terms: Terms) -> None:
         certificate = None
-        if door.trust is not None:
-            certificate = judge_certificate(peer_chain(session), door.trust, self._services.clock.time())
+        if terms.trust is not None:
+            certificate = judge_certificate(peer_chain(session), terms.trust, self._services.clock.time())
         cipher = session.cipher()
         self._tls = ReceivedTls(
             session.version() or "",

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from gateway.ingress.connectors import MessageFacts
 from gateway.ingress.dkim import DkimError, Signature, key_name, signatures, verify
 from gateway.ingress.dkim_body import BodyHasher, Canonicalization
-from gateway.ingress.door import Services
 from gateway.ingress.seams import LookupFailed, LookupTxt
+from gateway.ingress.terms import Services
 
 __all__ = ["DkimCheck"]
 

@@ -21,11 +21,11 @@ from gateway.ingress.author import AuthorError, author
 from gateway.ingress.connectors import MessageFacts, Verdict, judge
 from gateway.ingress.data import HeaderCollector, Violation
 from gateway.ingress.dkim_check import DkimCheck
-from gateway.ingress.door import Services
 from gateway.ingress.loop import looping_recipients
 from gateway.ingress.markers import ControlError, control_headers, parse_block
 from gateway.ingress.refusals import Reason, from_error, refusal
 from gateway.ingress.seams import ControlHeaders, Spool, Submission
+from gateway.ingress.terms import Services
 from gateway.ingress.transaction import Transaction, not_allowed
 from gateway.mail.envelope import Envelope, Message
 from gateway.mail.headers import Field, HeaderError, has_non_ascii
@@ -40,7 +40,7 @@ class Reception:
         self._transaction = transaction
         self._services = services
         self._log = services.log.bind(message=transaction.id, session=transaction.client.session_id)
-        self._header = HeaderCollector(transaction.door.limits.header_size)
+        self._header = HeaderCollector(transaction.terms.limits.header_size)
         self._size_limit = transaction.size_limit
         self._arrived = 0
         self._fields: tuple[Field, ...] = ()
@@ -155,7 +155,7 @@ class Reception:
         except ControlError as error:
             raise refusal(550, "5.6.0", f"Message is malformed: {error}", Reason.MALFORMED) from None
         self._spool = await self._services.intake.open_spool(self._transaction.id)
-        self._block = self._transaction.door.markers.strip(self._fields)
+        self._block = self._transaction.terms.markers.strip(self._fields)
         await self._write(self._block)
 
     def _decide(self, without_dkim: Verdict, facts: MessageFacts) -> None:

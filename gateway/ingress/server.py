@@ -18,12 +18,12 @@ from gateway.errors import GatewayError
 from gateway.ingress.certificates import Reload, ServerCertificate
 from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
-from gateway.ingress.door import Door, Services
 from gateway.ingress.limits import ConnectionCounts, Rates
 from gateway.ingress.networks import load_networks
 from gateway.ingress.refusals import Reason
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 from gateway.ingress.session import SmtpSession
+from gateway.ingress.terms import Services, Terms
 
 __all__ = ["Bound", "IngressServer", "ServerError"]
 
@@ -83,7 +83,7 @@ class IngressServer:
         self.commits: set[asyncio.Task[str]] = set()
         self.stopping = False
         self._processes = processes
-        self._door = self._open_door(settings)
+        self._terms = self._terms_of(settings)
         self._settings = settings
         self._servers: dict[str, asyncio.Server] = {}
         self._listeners: dict[str, Listener] = {}
@@ -94,9 +94,9 @@ class IngressServer:
     # -- what sessions ask (gateway.ingress.connection.Host) -------------------------------------------------------
 
     @property
-    def door(self) -> Door:
+    def terms(self) -> Terms:
         """The configuration in force now."""
-        return self._door
+        return self._terms
 
     def opened(self, session: Connection) -> None:
         """A connection that is served."""
@@ -135,7 +135,7 @@ class IngressServer:
     @property
     def certificate_expires(self) -> float | None:
         """When our certificate ends (seconds since the epoch); None where there is none."""
-        certificate = self._door.certificate
+        certificate = self._terms.certificate
         return None if certificate is None else certificate.not_after
 
     async def reload(self, settings: Settings) -> None:
@@ -143,13 +143,13 @@ class IngressServer:
 
         All or nothing: raises :class:`ServerError`, ``CertificateError`` or ``TrustError`` and changes nothing then.
         """
-        door = self._open_door(settings)
+        terms = self._terms_of(settings)
         await self._listen(settings.listeners)
-        self._door, self._settings = door, settings
+        self._terms, self._settings = terms, settings
 
     def reload_certificate(self) -> Reload | None:
         """Look whether the certificate's files have changed; see :meth:`ServerCertificate.reload_if_changed`."""
-        certificate = self._door.certificate
+        certificate = self._terms.certificate
         return None if certificate is None else certificate.reload_if_changed()
 
     async def stop_accepting(self) -> None:
@@ -193,7 +193,7 @@ class IngressServer:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _open_door(self, settings: Settings) -> Door:
+    def _terms_of(self, settings: Settings) -> Terms:
         networks, faults = load_networks(settings.data_dir)
         for fault in faults:
             self.services.log.warning("networks_unusable", fault=fault)
@@ -204,7 +204,7 @@ class IngressServer:
             certificate = ServerCertificate(settings.tls.certificate, settings.tls.key)
         if any(each.client_certificates is ClientCertificates.REQUEST for each in settings.listeners):
             trust = Trust(settings.tls.trust)
-        return Door.of(settings, networks, trust, certificate)
+        return Terms.of(settings, networks, trust, certificate)
 
     async def _listen(self, wanted: Sequence[Listener]) -> None:
         """Open what is new, then close what is gone; where opening fails, close what was just opened.
@@ -254,10 +254,10 @@ class IngressServer:
         session = SmtpSession(self, listener, loop)
         if listener.tls is not ListenerTls.IMPLICIT:
             return session
-        if self._shaking + len(self._sessions) >= self._door.limits.connections:
+        if self._shaking + len(self._sessions) >= self._terms.limits.connections:
             return _Hangup()
-        contexts = self._door.contexts
-        assert contexts is not None, "a door with TLS listeners has a certificate"
+        contexts = self._terms.contexts
+        assert contexts is not None, "terms with TLS listeners have a certificate"
         self._shaking += 1
         shaken = loop.create_future()
         shaken.add_done_callback(lambda outcome: self._note_handshake(listener, outcome))

@@ -58,7 +58,7 @@ class SmtpSession(Connection):
         await self.push(f"220 {self.hostname} ESMTP")
         longest = max(COMMAND_LIMIT, *self.command_size_limits.values())
         while not self._closing:
-            self._wait(Phase.COMMAND, self._host.door.limits.command_timeout)
+            self._wait(Phase.COMMAND, self._host.terms.limits.command_timeout)
             line = await self._input.read_line(longest)
             if line is None or self._closing:
                 return
@@ -98,7 +98,7 @@ class SmtpSession(Connection):
         self._note(refused)
         if refused.reason in _MISTAKES:
             self._errors += 1
-            if self._errors >= self._host.door.limits.errors:
+            if self._errors >= self._host.terms.limits.errors:
                 await self.push(refused.line)
                 raise Disconnect(refusal(421, "4.7.0", "Too many errors, closing connection", Reason.TOO_MANY_ERRORS))
         if refused.reply_code == 421:
@@ -133,11 +133,11 @@ class SmtpSession(Connection):
         self._hello(arg, "EHLO")
         self._extended = True
         await self._reset()
-        door = self._host.door
+        terms = self._host.terms
         offers = [
             self.hostname,
             "PIPELINING",
-            f"SIZE {door.largest_message(door.connectors_for(self._arrival()))}",
+            f"SIZE {terms.largest_message(terms.connectors_for(self._arrival()))}",
             "8BITMIME",
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
@@ -155,7 +155,7 @@ class SmtpSession(Connection):
 
     def _offers_tls(self) -> bool:
         wanted = self._listener.tls in (ListenerTls.OFFERED, ListenerTls.REQUIRED)
-        return wanted and self._tls is None and self._host.door.contexts is not None
+        return wanted and self._tls is None and self._host.terms.contexts is not None
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
         """RFC 3207. Whatever came before the handshake is void, and nothing may have come behind this command."""
@@ -182,12 +182,12 @@ class SmtpSession(Connection):
         if self._transaction is not None:
             raise refusal(503, "5.5.1", "A transaction is open already", Reason.SYNTAX)
         self._raise_if_unready()
-        door = self._host.door
-        if self._messages >= door.limits.session_messages:
+        terms = self._host.terms
+        if self._messages >= terms.limits.session_messages:
             raise Disconnect(refusal(421, "4.7.0", "Enough messages in one session, connect again", Reason.MESSAGES))
         mail = parse_mail(arg or "", extended=self._extended)
         client = Client(self._arrival(), self._helo, self._extended, self._tls, self._id)
-        self._transaction = begin(door, client, mail, self._services)
+        self._transaction = begin(terms, client, mail, self._services)
         self._message_id = self._transaction.id
         await self.push("250 2.1.0 Sender ok")
 
@@ -243,7 +243,7 @@ class SmtpSession(Connection):
         clock = self._services.clock
         self._waited, self._data_bytes = 0.0, 0
         while not scanner.done:
-            self._wait(Phase.DATA, transaction.door.limits.data_timeout)
+            self._wait(Phase.DATA, transaction.terms.limits.data_timeout)
             self._waiting_since = started = clock.monotonic()
             try:
                 chunk = await self._input.read_chunk()

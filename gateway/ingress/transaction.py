@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from gateway.config.model import Connector
 from gateway.errors import Refusal
 from gateway.ingress.connectors import Arrival, Candidate, Refused, candidates, check_sender
-from gateway.ingress.door import Door, Services
 from gateway.ingress.limits import tightest
 from gateway.ingress.parameters import MailParameters, RcptParameters
 from gateway.ingress.refusals import Reason, refusal
+from gateway.ingress.terms import Services, Terms
 from gateway.mail.envelope import ReceivedTls, Recipient
 
 __all__ = ["Client", "ConnectorRefusal", "Transaction", "begin", "not_allowed"]
@@ -48,7 +48,7 @@ class Transaction:
     """One message in the making. ``recipients`` holds each mailbox once."""
 
     id: str
-    door: Door
+    terms: Terms
     client: Client
     mail: MailParameters
     candidates: tuple[Candidate, ...]
@@ -79,14 +79,14 @@ class Transaction:
         self.recipients.append(Recipient(wanted.address, wanted.notify, wanted.orcpt))
 
 
-def begin(door: Door, client: Client, mail: MailParameters, services: Services) -> Transaction:
+def begin(terms: Terms, client: Client, mail: MailParameters, services: Services) -> Transaction:
     """Open a transaction for MAIL. Raises :class:`gateway.errors.Refusal`."""
     message_id = services.intake.new_id()
-    found = candidates(door.connectors, client.arrival, door.networks)
-    left, refused = check_sender(door.connectors, found, mail.sender)
+    found = candidates(terms.connectors, client.arrival, terms.networks)
+    left, refused = check_sender(terms.connectors, found, mail.sender)
     if refused is not None:
         raise not_allowed(refused, message_id)
-    transaction = Transaction(message_id, door, client, mail, left)
+    transaction = Transaction(message_id, terms, client, mail, left)
     if mail.size > transaction.size_limit:
         raise refusal(552, "5.3.4", f"Message size exceeds {transaction.size_limit} bytes", Reason.TOO_LARGE)
     for connector in transaction.connectors:

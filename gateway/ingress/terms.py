@@ -1,6 +1,6 @@
-"""What a session works with: one configuration, ready to be asked (:class:`Door`), and the services around it.
+"""The terms that a session is served on: one configuration, ready to be asked, and the services around it.
 
-A reload makes a new door; sessions look for it at each MAIL, so that a transaction sees one configuration only.
+A reload makes new terms; sessions look for them at each MAIL, so that a transaction sees one configuration only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.ingress.limits import Rates
 from gateway.ingress.markers import Markers
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 
-__all__ = ["Door", "Services"]
+__all__ = ["Services", "Terms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """One configuration. ``trust`` and ``certificate`` are None where no listener needs them."""
+class Terms:
+    """What one configuration says to sessions. ``trust`` and ``certificate`` are None where no listener needs them."""
 
     hostname: str
     connectors: tuple[Connector, ...]
@@ -50,8 +50,8 @@ class Door:
     @classmethod
     def of(
         cls, settings: Settings, networks: Networks, trust: Trust | None, certificate: ServerCertificate | None
-    ) -> Door:
-        """The door of these settings."""
+    ) -> Terms:
+        """The terms that these settings make."""
         return cls(
             settings.hostname,
             settings.connectors,
