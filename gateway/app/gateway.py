@@ -136,7 +136,7 @@ class Gateway:
             _log.info("recovered", recipients=recovered.recipients, orphans=len(orphans))
         self._spawn(self._queue.maintain(), "maintain")
         self._spawn(self._scheduler.run(), "schedule")
-        self._watch = Watch(self._queue, self.metrics, self.clock)
+        self._watch = Watch(self._queue, self.metrics, self.clock, observer.take_raised)
         await self._watch.refresh()
         self._spawn(self._watch.run(), "watch")
         self.metrics.watch_queue(lambda: self._watch.gauges)

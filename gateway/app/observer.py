@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
@@ -24,6 +25,12 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._raised: Counter[str] = Counter()
+
+    def take_raised(self) -> dict[str, int]:
+        """The alarms since the last call, each with how often: they become events (``watch``)."""
+        raised, self._raised = self._raised, Counter()
+        return dict(raised)
 
     # intake
     def evaluated(self, seconds: float, rules: Iterable[str]) -> None:
@@ -49,6 +56,7 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     def alarm(self, kind: str) -> None:
         """Something needs a person."""
         self._metrics.alarms.labels(kind).inc()
+        self._raised[kind] += 1
         _log.warning("alarm", alarm=kind)
 
     # queue
@@ -64,8 +72,7 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
 
     def poisoned(self, number: int) -> None:
         """Recipients held because their workers died."""
-        for _ in range(number):
-            self.alarm("poison")
+        self._metrics.alarms.labels("poison").inc(number)  # the recovery has written the event, with its message
 
     # sessions
     def session(self, evidence: TlsEvidence | None, result: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -12,6 +13,7 @@ from gateway.ingress.server import IngressServer
 from gateway.observe.metrics import Metrics, QueueGauges
 from gateway.queue.queue import Queue
 from gateway.queue.views import counts, oldest_received
+from gateway.store.writer import Transaction
 
 __all__ = ["Watch"]
 
@@ -21,15 +23,19 @@ _INTERVAL = 1.0
 
 
 class Watch:
-    """Keeps ``gauges`` fresh and raises each alarm once, until it is over. ``ingress`` is set once it listens."""
+    """Keeps ``gauges`` fresh and raises each alarm once, until it is over. ``ingress`` is set once it listens.
 
-    def __init__(self, queue: Queue, metrics: Metrics, clock: Clock) -> None:
+    ``raised`` gives the alarms that the rooms raised since it was asked last.
+    """
+
+    def __init__(self, queue: Queue, metrics: Metrics, clock: Clock, raised: Callable[[], dict[str, int]]) -> None:
         self.gauges = QueueGauges({}, 0.0, 0)
         self.ingress: IngressServer | None = None
         self._queue = queue
         self._store = queue.store
         self._metrics = metrics
         self._clock = clock
+        self._raised = raised
         self._alarmed: set[str] = set()
 
     async def run(self) -> None:
@@ -48,6 +54,7 @@ class Watch:
         await self._alarm("space", self._store.space.problem)
         overdue = "deleted keys could not be shredded in time" if self._queue.shredder.overdue else ""
         await self._alarm("shredding_overdue", overdue)
+        await self._keep_raised()
         if self.ingress is not None:
             await self._look_at_certificate(self.ingress)
 
@@ -56,6 +63,19 @@ class Watch:
         states, oldest = await self._store.read(lambda connection: (counts(connection), oldest_received(connection)))
         age = 0.0 if oldest is None else max(self._clock.time() - oldest, 0.0)
         self.gauges = QueueGauges(states, age, self._store.space.free)
+
+    async def _keep_raised(self) -> None:
+        """What the rooms raised since the last look, as one event a kind: a stranger cannot fill the store with it."""
+        raised = self._raised()
+        if not raised:
+            return
+
+        def job(transaction: Transaction) -> None:
+            for kind, times in sorted(raised.items()):
+                transaction.event("alarm", {"alarm": kind, "times": times})
+
+        with suppress(StoreError):
+            await self._store.write(job)
 
     async def _look_at_certificate(self, ingress: IngressServer) -> None:
         """Take a renewed certificate over; a bad new file keeps the old one, and alarms."""

@@ -87,6 +87,8 @@ async def test_soft_turns_a_permanent_refusal_into_one_that_passes(build: Build)
         await world.send("no@good.example")
     assert (refused.value.code, refused.value.enhanced) == (451, "4.7.1")
     assert world.metric("gateway_alarms_total", kind="soft_refusal") >= 1
+    await poll(world.alarms, what="the alarm as an event")
+    assert {event["alarm"] for event in await world.alarms()} == {"soft_refusal"}
 
 
 async def test_soft_answers_451_for_all_where_one_recipient_would_be_rejected(build: Build) -> None:

@@ -7,6 +7,7 @@ one application on loopback that may relay. :class:`World` is that scene running
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,7 +22,7 @@ from sqlalchemy import func, select
 from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.queue.views import trace_messages
-from gateway.store.schema import messages, recipients
+from gateway.store.schema import events, messages, recipients
 from gateway.testing import (
     CA,
     Behaviour,
@@ -404,6 +405,11 @@ class World:
         return await self.gateway._store.read(
             lambda connection: list(connection.scalars(select(messages.c.id).order_by(messages.c.id)))
         )
+
+    async def alarms(self) -> list[dict[str, Any]]:
+        """What the alarm events say, oldest first."""
+        query = select(events.c.data).where(events.c.kind == "alarm").order_by(events.c.seq)
+        return [json.loads(text) for text in await self.gateway._store.read(lambda c: list(c.scalars(query)))]
 
     @property
     def peer(self) -> SmtpPeer:
