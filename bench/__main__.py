@@ -15,6 +15,7 @@ from typing import Final
 from rich.console import Console
 
 from bench.memory import watching
+from bench.processes import settle
 from bench.relays import Relay, Sink, direct, gateway_relay, postfix_relay, sink
 from bench.report import Memory, Rate, Scenario, show, write
 from gateway.testing.ca import CA
@@ -33,15 +34,15 @@ _SCENARIOS: Final = (
 )
 
 
-def generate(relay: Relay, scenario: Scenario) -> dict[str, float]:
+def generate(relay: Relay, scenario: Scenario, run: str) -> dict[str, float]:
     """Run the generator against the relay to its end; returns what it tells."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "bench.generator", "--address", relay.address, "--port", str(relay.port)),
             *("--connections", str(scenario.connections), "--per-connection", str(scenario.per_connection)),
-            *("--messages", str(scenario.messages), "--size", str(scenario.size), "--run", uuid.uuid4().hex[:12]),
+            *("--messages", str(scenario.messages), "--size", str(scenario.size), "--run", run),
         ],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         cwd=_ROOT,
         timeout=300,
@@ -53,18 +54,27 @@ def generate(relay: Relay, scenario: Scenario) -> dict[str, float]:
 
 def measure(relay: Relay, target: Sink, scenario: Scenario) -> Rate:
     """One scenario through one relay."""
-    target.reset()
-    told = generate(relay, scenario)
+    run = uuid.uuid4().hex[:12]
+    worked = settle(relay.pids)
+    target.reset(run)
+    told = generate(relay, scenario, run)
     counted = target.wait(int(told["accepted"]), _STALLED)
+    worked = settle(relay.pids) - worked
+    counted = target.count()  # what came twice came later
+    each = 1000 / max(counted.distinct, 1)
     return Rate(
         relay=relay.name,
         scenario=scenario,
-        delivered=counted.messages,
+        delivered=counted.distinct,
+        duplicates=counted.duplicates,
         refused=int(told["refused"]),
-        per_second=counted.messages / max(counted.last - told["begun"], 1e-9),
+        per_second=counted.distinct / max(counted.last - told["begun"], 1e-9),
+        cpu_relay=worked * each if relay.pids() else None,
+        cpu_generator=told["cpu"] * each,
+        cpu_sink=counted.cpu * each,
         accepted_per_second=told["accepted"] / max(told["ended"] - told["begun"], 1e-9),
-        wait_p50=told["wait_p50"],
-        wait_p99=told["wait_p99"],
+        wait_p50=told["waits_p50"],
+        wait_p99=told["waits_p99"],
         sessions_out=counted.sessions,
         errors=list(told["errors"]),  # type: ignore[call-overload]  # the only value that is not a number
     )
@@ -72,9 +82,10 @@ def measure(relay: Relay, target: Sink, scenario: Scenario) -> Rate:
 
 def measure_memory(relay: Relay, target: Sink, size: int) -> Memory:
     """One message of ``size`` through the relay, its processes watched."""
-    target.reset()
+    run = uuid.uuid4().hex[:12]
+    target.reset(run)
     with watching(relay.pids) as watch:
-        told = generate(relay, Scenario(size=size, messages=1, per_connection=1, connections=1))
+        told = generate(relay, Scenario(size=size, messages=1, per_connection=1, connections=1), run)
         counted = target.wait(int(told["accepted"]), _STALLED)
     return Memory(
         relay=relay.name,
@@ -83,7 +94,7 @@ def measure_memory(relay: Relay, target: Sink, size: int) -> Memory:
         rss_peak=watch.peak.rss,
         pss_before=watch.before.pss,
         pss_peak=watch.peak.pss,
-        delivered=counted.messages == 1,
+        delivered=counted.distinct == 1,
     )
 
 
@@ -133,7 +144,10 @@ def main() -> int:
                 # In turn, so that a slow moment of the machine does not hit one relay alone.
                 for relay in relays:
                     rate = measure(relay, target, scenario)
-                    console.print(f"{rate.relay:15} {scenario.label:40} {rate.per_second:8.1f} a second")
+                    console.print(
+                        f"{rate.relay:15} {scenario.label:40} {rate.per_second:8.1f} a second, CPU ms a message: "
+                        f"relay {rate.cpu_relay or 0:.2f}, generator {rate.cpu_generator:.2f}, sink {rate.cpu_sink:.2f}"
+                    )
                     rates.append(rate)
     show(rates, memories, console=console)
     console.print(f"written to {write(options.results, rates, memories)}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.processes import tree
 from gateway.testing.ca import CA, Certificate
 from gateway.testing.net import free_port
 from tests.peers import postfix
@@ -38,12 +39,16 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What the sink holds since its last reset; ``last`` is the monotonic time at its newest message."""
+    """What the sink holds since its last reset: see ``Tally`` in :mod:`bench.sink`."""
 
     messages: int
+    distinct: int
+    duplicates: int
+    strays: int
     octets: int
     sessions: int
     last: float
+    cpu: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,9 @@ class Sink:
     port: int
     process: subprocess.Popen[str]
 
-    def reset(self) -> None:
-        """Counters to zero."""
-        self._say("reset")
+    def reset(self, run: str) -> None:
+        """Counters to zero; from now on only messages of that run count."""
+        self._say(f"reset {run}")
 
     def count(self) -> Counted:
         """The counters now."""
@@ -65,11 +70,11 @@ class Sink:
         return Counted(**json.loads(self.process.stdout.readline()))
 
     def wait(self, messages: int, seconds: float) -> Counted:
-        """The counters once that many messages are in, or after ``seconds`` without any progress."""
+        """The counters once that many different messages are in, or after ``seconds`` without any progress."""
         counted = self.count()
         deadline = time.monotonic() + seconds
-        while counted.messages < messages and time.monotonic() < deadline:
-            time.sleep(0.01)  # between two looks: rates are taken from the sink's own clock, not from here
+        while counted.distinct < messages and time.monotonic() < deadline:
+            time.sleep(0.02)  # between two looks: rates are taken from the sink's own clock, not from here
             now = self.count()
             if now.messages > counted.messages:
                 deadline = time.monotonic() + seconds
@@ -111,7 +116,7 @@ def sink(directory: Path, certificate: Certificate) -> Iterator[Sink]:
 
 def direct(target: Sink) -> Relay:
     """Nothing between: what generator and sink can do at most."""
-    return Relay("direct", target.address, target.port, lambda: [target.process.pid])
+    return Relay("direct", target.address, target.port, list)
 
 
 @contextmanager
@@ -119,7 +124,12 @@ def postfix_relay(target: Sink, certificate: Certificate, *, reuse: bool) -> Ite
     """Postfix with TLS demanded in and out; ``reuse``: TLS connections to the sink are used again."""
     listener = postfix.Listener(RELAY, free_port(RELAY), certificate, encrypt=True)
     with postfix.relay([listener], f"[{target.address}]:{target.port}", reuse=reuse) as instance:
-        yield Relay("postfix, reuse" if reuse else "postfix", listener.address, listener.port, instance.pids)
+        yield Relay(
+            "postfix, reuse" if reuse else "postfix",
+            listener.address,
+            listener.port,
+            lambda: tree(instance.process.pid),
+        )
 
 
 @contextmanager
@@ -148,7 +158,9 @@ def gateway_relay(target: Sink, certificate: Certificate, trust: CA) -> Iterator
             )
             try:
                 gateway.start()
-                yield Relay("gateway", gateway.address, gateway.port, gateway.pids)
+                assert gateway.process is not None
+                root = gateway.process.pid
+                yield Relay("gateway", gateway.address, gateway.port, lambda: tree(root))
                 gateway.stop()
             finally:
                 gateway.kill9()

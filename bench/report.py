@@ -37,13 +37,21 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """One scenario through one relay: messages a second from the first connection to the last arrival at the sink."""
+    """One scenario through one relay: messages a second from the first connection to the last arrival at the sink.
+
+    ``delivered`` are different messages; ``cpu`` are milliseconds of CPU for one of them, ``cpu_relay`` over all
+    processes of the relay (``None``: there is none).
+    """
 
     relay: str
     scenario: Scenario
     delivered: int
+    duplicates: int
     refused: int
     per_second: float
+    cpu_relay: float | None
+    cpu_generator: float
+    cpu_sink: float
     accepted_per_second: float
     wait_p50: float
     wait_p99: float
@@ -52,8 +60,8 @@ class Rate:
 
     @property
     def complete(self) -> bool:
-        """Did everything that was sent arrive?"""
-        return self.delivered == self.scenario.messages and not self.refused
+        """Did everything that was sent arrive, once?"""
+        return self.delivered == self.scenario.messages and not self.refused and not self.duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,9 @@ def _processor() -> str:
 def show(rates: list[Rate], memories: list[Memory], *, console: Console) -> None:
     """Print both tables."""
     relays = list(dict.fromkeys(rate.relay for rate in rates))
-    table = Table(title="Messages a second, end to end, TLS on both sides", title_justify="left")
+    table = Table(
+        title="Messages a second, end to end, TLS on both sides (CPU of the relay, ms a message)", title_justify="left"
+    )
     table.add_column("scenario")
     for relay in relays:
         table.add_column(relay, justify="right")
@@ -109,11 +119,12 @@ def show(rates: list[Rate], memories: list[Memory], *, console: Console) -> None
             cells.append(" / ".join(_cell(rate) for rate in found) or "-")
         table.add_row(scenario.label, *cells)
     console.print(table)
+    console.print(f"CPU, ms a message, least and most: {_instruments(rates)}")
     for rate in rates:
         if not rate.complete:
             console.print(
                 f"{rate.relay}, {rate.scenario.label}: {rate.delivered} of {rate.scenario.messages} arrived, "
-                f"{rate.refused} refused {rate.errors}"
+                f"{rate.duplicates} twice, {rate.refused} refused {rate.errors}"
             )
     if memories:
         table = Table(title="Memory of all processes while one message passes, MB", title_justify="left")
@@ -127,9 +138,18 @@ def show(rates: list[Rate], memories: list[Memory], *, console: Console) -> None
         console.print(table)
 
 
+def _instruments(rates: list[Rate]) -> str:
+    """What generator and sink themselves cost at the smallest message over the longest connections."""
+    best = min((rate.scenario for rate in rates), key=lambda one: (one.size, -one.per_connection))
+    found = [rate for rate in rates if rate.scenario == best]
+    parts = {"generator": [rate.cpu_generator for rate in found], "sink": [rate.cpu_sink for rate in found]}
+    return ", ".join(f"{name} {min(values):.2f} to {max(values):.2f}" for name, values in parts.items())
+
+
 def _cell(rate: Rate) -> str:
     number = f"{rate.per_second:.0f}" if rate.per_second >= 10 else f"{rate.per_second:.1f}"
-    return number if rate.complete else number + "!"
+    cpu = "" if rate.cpu_relay is None else f" ({rate.cpu_relay:.2f})"
+    return f"{number}{'' if rate.complete else '!'}{cpu}"
 
 
 def write(directory: Path, rates: list[Rate], memories: list[Memory]) -> Path:

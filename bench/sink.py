@@ -1,147 +1,166 @@
-"""Takes mail over STARTTLS as fast as it can, and counts; a program of its own: ``python -m bench.sink``.
+"""Takes mail as fast as it can, over STARTTLS where the client wants it, and counts; ``python -m bench.sink``.
 
-A thread a connection with blocking sockets: OpenSSL works outside the interpreter's lock, and little else is done here.
-Controlled by lines on standard input: ``reset`` sets the counters to zero, ``count`` answers a line of JSON; the end of
-the input ends the program. The first line it writes is ``listening``.
+One thread, a coroutine a connection (:mod:`bench.loop`). Controlled by lines on standard input: ``reset RUN`` sets the
+counters to zero and counts what is addressed to that run from now on, ``count`` answers a line of JSON; the end of the
+input ends the program. The first line it writes is ``listening``.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import os
 import socket
 import ssl
 import sys
-import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_CHUNK = 1 << 18
+from bench.loop import READ, Loop, Steps, Wish, handshake, receive, send
+
 _END = b"\r\n.\r\n"
 _EHLO = b"250-sink\r\n250-PIPELINING\r\n250-SIZE\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n%b250 ENHANCEDSTATUSCODES\r\n"
+_OK = b"250 2.1.0 ok\r\n"
+_RECIPIENT = b"RCPT TO:<"
 
 
 @dataclass
 class Tally:
-    """What came in since the last reset; ``last`` is the monotonic time at the newest final dot."""
+    """What came in since the last reset.
 
+    ``distinct`` are different message numbers of this run (the generator puts ``RUN-NUMBER`` into the recipient),
+    ``duplicates`` those that had been there before, ``strays`` messages of another run; ``last`` is the monotonic time
+    at the newest final dot, ``cpu`` the seconds that this process has worked.
+    """
+
+    run: bytes = b""
     messages: int = 0
     octets: int = 0
     sessions: int = 0
+    duplicates: int = 0
+    strays: int = 0
     last: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    begun: float = field(default_factory=time.process_time)
+    seen: set[bytes] = field(default_factory=set)
 
-    def session(self) -> None:
-        with self.lock:
-            self.sessions += 1
-
-    def message(self, octets: int) -> None:
-        with self.lock:
-            self.messages += 1
-            self.octets += octets
-            self.last = time.monotonic()
-
-    def reset(self) -> None:
-        with self.lock:
-            self.messages = self.octets = self.sessions = 0
-            self.last = 0.0
+    def message(self, recipient: bytes, octets: int) -> None:
+        run, _, number = recipient.partition(b"@")[0].rpartition(b"-")
+        if run != self.run:
+            self.strays += 1
+            return
+        self.messages += 1
+        self.octets += octets
+        self.last = time.monotonic()
+        if number in self.seen:
+            self.duplicates += 1
+        self.seen.add(number)
 
     def line(self) -> str:
-        with self.lock:
-            values = {"messages": self.messages, "octets": self.octets, "sessions": self.sessions, "last": self.last}
-        return json.dumps(values)
+        values = {
+            name: getattr(self, name) for name in ("messages", "octets", "sessions", "duplicates", "strays", "last")
+        }
+        return json.dumps({**values, "distinct": len(self.seen), "cpu": time.process_time() - self.begun})
 
 
-class Session:
-    """One client's session, from the banner to its end."""
+class Sink:
+    """The sessions, and what they count."""
 
-    def __init__(self, connection: socket.socket, context: ssl.SSLContext, tally: Tally) -> None:
-        self._connection = connection
-        self._context = context
-        self._tally = tally
-        self._buffer = bytearray()
-        self._replies = bytearray()
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+        self.tally = Tally()
+        self.loop = Loop()
 
-    def run(self) -> None:
-        """Serve until QUIT or the end of the connection."""
-        try:
-            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connection.sendall(b"220 sink ESMTP\r\n")
-            while (line := self._line()) is not None and self._command(line):
-                pass
-            self._flush()
-        except OSError:
-            pass  # the client went away: what it had finished is counted
-        finally:
-            with contextlib.suppress(OSError):
-                self._connection.close()
-
-    def _line(self) -> bytes | None:
-        while (end := self._buffer.find(b"\n")) < 0:
-            self._flush()  # nothing more to read: now the client waits for the replies so far
-            chunk = self._connection.recv(_CHUNK)
-            if not chunk:
-                return None
-            self._buffer += chunk
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
-
-    def _flush(self) -> None:
-        if self._replies:
-            self._connection.sendall(self._replies)
-            self._replies.clear()
-
-    def _command(self, line: bytes) -> bool:
-        match line[:4].upper():
-            case b"EHLO" | b"HELO":
-                offered = b"" if isinstance(self._connection, ssl.SSLSocket) else b"250-STARTTLS\r\n"
-                self._replies += _EHLO % offered
-            case b"STAR":
-                self._connection.sendall(b"220 2.0.0 go ahead\r\n")
-                self._connection = self._context.wrap_socket(self._connection, server_side=True)
-                self._tally.session()
-            case b"DATA":
-                self._replies += b"354 go ahead\r\n"
-                self._body()
-                self._replies += b"250 2.0.0 taken\r\n"
-            case b"QUIT":
-                self._replies += b"221 2.0.0 bye\r\n"
-                return False
-            case _:
-                self._replies += b"250 2.1.0 ok\r\n"
-        return True
-
-    def _body(self) -> None:
-        self._flush()
-        octets = 0
-        tail = bytearray(b"\r\n")  # a dot may be the very first line
-        chunk = bytes(self._buffer)
-        self._buffer.clear()
+    def accept(self, server: socket.socket) -> Steps:
+        """Take connections, for ever."""
         while True:
-            tail += chunk
-            end = tail.find(_END)
-            if end >= 0:
-                self._buffer += tail[end + len(_END) :]
-                self._tally.message(octets + end)
-                return
-            keep = min(len(tail), len(_END) - 1)
-            octets += len(tail) - keep
-            del tail[:-keep]
-            chunk = self._connection.recv(_CHUNK)
+            yield READ
+            try:
+                while True:
+                    connection, _ = server.accept()
+                    connection.settimeout(0)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self.loop.start(connection.fileno(), self._session(connection))
+            except BlockingIOError:
+                pass
+
+    def control(self, descriptor: int) -> Steps:
+        """Do what standard input says; stops the loop at its end."""
+        buffer = b""
+        while True:
+            yield READ
+            chunk = os.read(descriptor, 4096)
             if not chunk:
-                raise ConnectionResetError
+                self.loop.stop()
+                return
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                match line.split():
+                    case [b"reset", run]:
+                        self.tally = Tally(run)
+                    case [b"count"]:
+                        print(self.tally.line(), flush=True)
 
-
-def _accept(server: socket.socket, context: ssl.SSLContext, tally: Tally) -> None:
-    while True:
+    def _session(self, connection: socket.socket) -> Steps:
+        replies = b""
+        recipient = b""
+        mailed = False
         try:
-            connection, _ = server.accept()
-        except OSError:
-            return  # closed: the program ends
-        threading.Thread(target=Session(connection, context, tally).run, daemon=True).start()
+            yield from send(connection, b"220 sink ESMTP\r\n")
+            buffer = b""
+            while True:
+                while (end := buffer.find(b"\n")) < 0:
+                    if replies:  # nothing more to read: now the client waits for the replies so far
+                        yield from send(connection, replies)
+                        replies = b""
+                    buffer += yield from receive(connection)
+                line = buffer[:end]
+                buffer = buffer[end + 1 :]
+                match line[:4].upper():
+                    case b"MAIL":
+                        if not mailed:
+                            mailed = True
+                            self.tally.sessions += 1
+                        replies += _OK
+                    case b"RCPT":
+                        recipient = line[len(_RECIPIENT) :].partition(b">")[0]
+                        replies += _OK
+                    case b"DATA":
+                        yield from send(connection, replies + b"354 go ahead\r\n")
+                        octets, buffer = yield from self._content(connection, buffer)
+                        self.tally.message(recipient, octets)
+                        replies = b"250 2.0.0 taken\r\n"
+                    case b"EHLO" | b"HELO":
+                        secure = isinstance(connection, ssl.SSLSocket)
+                        replies += _EHLO % (b"" if secure else b"250-STARTTLS\r\n")
+                    case b"STAR":
+                        yield from send(connection, b"220 2.0.0 go ahead\r\n")
+                        secured = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                        connection = secured
+                        buffer = b""
+                        yield from handshake(secured)
+                    case b"QUIT":
+                        yield from send(connection, replies + b"221 2.0.0 bye\r\n")
+                        return
+                    case _:
+                        replies += _OK
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _content(connection: socket.socket, chunk: bytes) -> Generator[Wish, None, tuple[int, bytes]]:
+        """Read to the final dot; returns the octets before it and what stands behind it."""
+        octets = 0
+        tail = b"\r\n"  # a dot may be the very first line
+        while True:
+            window = tail + chunk
+            end = window.find(_END)
+            if end >= 0:
+                return octets + end, window[end + len(_END) :]
+            tail = window[1 - len(_END) :]
+            octets += len(window) - len(tail)
+            chunk = yield from receive(connection)
 
 
 def main() -> None:
@@ -155,15 +174,13 @@ def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options.certificate, options.key)
     context.num_tickets = 0  # nobody resumes a session here
-    tally = Tally()
+    sink = Sink(context)
     with socket.create_server((options.address, options.port), backlog=512) as server:
-        threading.Thread(target=_accept, args=(server, context, tally), daemon=True).start()
+        server.settimeout(0)
+        sink.loop.start(server.fileno(), sink.accept(server))
+        sink.loop.start(sys.stdin.fileno(), sink.control(sys.stdin.fileno()))
         print("listening", flush=True)
-        for line in sys.stdin:
-            if line.strip() == "reset":
-                tally.reset()
-            elif line.strip() == "count":
-                print(tally.line(), flush=True)
+        sink.loop.run()
 
 
 if __name__ == "__main__":
