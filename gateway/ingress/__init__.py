@@ -5,11 +5,12 @@ The way of a connection, and where each step lives:
 1. ``server``       - listeners, accepting, reload, draining; ``limits`` says how many; ``terms`` is the configuration
 2. ``certificates`` - our own certificate; ``client_tls`` asks clients for theirs and lets every one through,
    ``client_certificate`` judges it afterwards
-3. ``connection``   - transport, deadlines, STARTTLS; ``reader`` gives it lines and chunks
+3. ``connection``   - transport, deadlines, STARTTLS; ``reader`` gives it lines and chunks, ``pace`` measures slowness
 4. ``session``      - commands and replies; ``parameters`` reads MAIL and RCPT, ``transaction`` is what they build
 5. ``connectors``   - which connectors a connection, an envelope and a message satisfy (pure);
    ``networks`` and ``spf`` know the clouds' addresses, ``author`` reads From
-6. ``data``         - finds the end of the message and takes the stuffing out (pure)
+6. ``content``      - a message's octets from the first to the answer: by DATA, where ``data`` finds the end and takes
+   the stuffing out, or chunk by chunk by BDAT (``chunking``); both pure
 7. ``reception``    - what happens to a message while its bytes arrive: ``markers`` takes fields out, ``loop`` counts
    passes, ``dkim_check`` has a signature verified (``dkim``, ``dkim_body``), the rest goes sealed into a spool
 8. ``intake``       - judges and makes it durable, behind the seam in ``seams``

@@ -23,7 +23,8 @@ from gateway.ingress.client_certificate import judge_certificate
 from gateway.ingress.client_tls import peer_chain
 from gateway.ingress.connectors import Arrival, IpAddress
 from gateway.ingress.limits import ConnectionCounts, Place
-from gateway.ingress.reader import STREAM_LIMIT, ChunkReader
+from gateway.ingress.pace import Pace
+from gateway.ingress.reader import STREAM_LIMIT, ChunkReader, Line
 from gateway.ingress.refusals import Reason, refusal
 from gateway.ingress.terms import Services, Terms
 from gateway.ingress.transaction import ConnectorRefusal
@@ -34,8 +35,6 @@ __all__ = ["Connection", "Disconnect", "Host", "Phase", "stopping_refusal"]
 HANDSHAKE_TIMEOUT = 30
 #: How long a session that was told to go may take to hang up, in seconds of the server's clock.
 LINGER = 5.0
-#: The minimum rate holds after so many seconds of waiting for data.
-RATE_AFTER = 30.0
 
 
 class Host(Protocol):
@@ -102,9 +101,7 @@ class Connection(SMTP, abc.ABC):
         self._tls: ReceivedTls | None = None
         self._certificate_names: frozenset[str] = frozenset()
         self._message_id: str | None = None
-        self._waited = 0.0  # seconds that this DATA has waited for the client
-        self._waiting_since: float | None = None
-        self._data_bytes = 0
+        self._pace: Pace | None = None  # of the message whose content is on its way
         self.task: asyncio.Task[None] | None = None
 
     @abc.abstractmethod
@@ -207,7 +204,7 @@ class Connection(SMTP, abc.ABC):
 
     def tick(self, now: float) -> None:
         """Look at the clock: a client that lets us wait too long gets a 421, one that stays on is cut off."""
-        if self._phase is Phase.DATA and self._is_too_slow(now):
+        if self._pace is not None and self._pace.is_too_slow(now, self._host.terms.limits.min_data_rate):
             self._expire(refusal(421, "4.4.2", "Data comes too slowly", Reason.TOO_SLOW))
         elif now < self._deadline:
             return
@@ -240,15 +237,51 @@ class Connection(SMTP, abc.ABC):
     def _closing(self) -> bool:
         return self._phase is Phase.CLOSING
 
-    def _is_too_slow(self, now: float) -> bool:
-        waited = self._waited + (0.0 if self._waiting_since is None else now - self._waiting_since)
-        rate = self._host.terms.limits.min_data_rate
-        return waited > RATE_AFTER and self._data_bytes < rate * waited
-
     def _wait(self, phase: Phase, seconds: float) -> None:
         if not self._closing:
             self._phase = phase
             self._deadline = self._services.clock.monotonic() + seconds
+
+    # -- listening -------------------------------------------------------------------------------------------------
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client has said its last word."""
+        return self._input.at_eof() or self._lost
+
+    async def _read_line(self, longest: int) -> Line | None:
+        """The next command; None where there will be none. Between the chunks of a message its pace counts on."""
+        self._wait(Phase.COMMAND, self._host.terms.limits.command_timeout)
+        if self._pace is not None:
+            self._pace.wait()
+        line = await self._input.read_line(longest)
+        if self._pace is not None:
+            self._pace.go_on()
+        if line is None or self._closing:
+            return None
+        self._wait(Phase.BUSY, float("inf"))
+        return line
+
+    async def read_data(self, most: int) -> bytes:
+        """The next octets of content, at most so many. Raises ``ConnectionError`` where the client is gone."""
+        pace = self._pace
+        if pace is None:
+            pace = self._pace = Pace(self._services.clock)
+        self._wait(Phase.DATA, self._host.terms.limits.data_timeout)
+        pace.wait()
+        octets = b""
+        try:
+            octets = await self._input.read(most)
+        finally:
+            pace.go_on(len(octets))
+        if not octets or self._closing:
+            raise ConnectionResetError("the client left in the middle of its data")
+        self._wait(Phase.BUSY, float("inf"))
+        return octets
+
+    def unread(self, octets: bytes) -> None:
+        """Put back what belongs to the next command."""
+        self._input.unread(octets)
 
     # -- talking ---------------------------------------------------------------------------------------------------
 

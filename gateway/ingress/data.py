@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["DataScanner", "HeaderCollector", "Violation"]
+__all__ = ["DataScanner", "HeaderCollector", "Violation", "first_violation"]
 
 _END = b"\r\n.\r\n"
 #: What may stand at the end of a chunk and become, or begin, something that the next chunk decides.
@@ -66,7 +66,7 @@ class DataScanner:
             return b""
         # A settled piece never ends in an undecided CR, so it never begins with the LF of an earlier one: what is
         # bare in it is bare in the message.
-        self.violation = _first_violation(settled)
+        self.violation = first_violation(settled)
         if self.violation is not None:
             return b""
         clean = settled.replace(b"\r\n.", b"\r\n")
@@ -75,7 +75,8 @@ class DataScanner:
         return clean
 
 
-def _first_violation(piece: bytes) -> Violation | None:
+def first_violation(piece: bytes) -> Violation | None:
+    """What is wrong with a piece that neither begins nor ends within a CRLF; None where it is clean."""
     pairs = piece.count(b"\r\n")
     if piece.count(b"\r") != pairs:
         return Violation.BARE_CR

@@ -16,6 +16,8 @@ __all__ = ["ChunkReader", "Line", "LineFault"]
 #: Bytes that the stream holds before the transport is paused (twice this). Large chunks make data cheap.
 STREAM_LIMIT = 64 * 1024
 CHUNK = 2 * STREAM_LIMIT
+#: Octets of a faulty line that are kept: enough to see its verb.
+_BEGINNING = 4
 
 
 class LineFault(StrEnum):
@@ -28,7 +30,7 @@ class LineFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A command line without its CRLF, or what is wrong with it (``data`` is then not to be looked at)."""
+    """A command line without its CRLF, or what is wrong with it; ``data`` is then what it began with."""
 
     data: bytes
     fault: LineFault | None = None
@@ -55,31 +57,29 @@ class ChunkReader(asyncio.StreamReader):
         if data:
             self._buffer[:0] = data
 
-    async def read_chunk(self) -> bytes:
-        """Whatever has arrived, at least one byte; b"" at the end of the stream."""
-        return await self.read(CHUNK)
-
     async def read_line(self, limit: int) -> Line | None:
         """The next command line; None at the end of the stream (an unfinished line is not a command).
 
         A line longer than ``limit`` with its CRLF is read to its end, without keeping it, and is a fault.
         """
         overlong = False
+        start = b""
         while True:
             try:
                 raw = await self.readuntil(b"\n")
             except asyncio.IncompleteReadError:
                 return None
             except asyncio.LimitOverrunError as error:
-                await self.readexactly(error.consumed)
+                skipped = await self.readexactly(error.consumed)
+                start = start or skipped[:_BEGINNING]
                 overlong = True
                 continue
             break
         if overlong or len(raw) > limit:
-            return Line(b"", LineFault.TOO_LONG)
+            return Line(start or raw[:_BEGINNING], LineFault.TOO_LONG)
         line = raw[:-2]
         if not raw.endswith(b"\r\n") or b"\r" in line:
-            return Line(b"", LineFault.BARE_LINE_END)
+            return Line(raw[:_BEGINNING], LineFault.BARE_LINE_END)
         if b"\0" in line:
-            return Line(b"", LineFault.NUL)
+            return Line(raw[:_BEGINNING], LineFault.NUL)
         return Line(line)

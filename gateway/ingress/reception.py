@@ -71,8 +71,11 @@ class Reception:
             await self._fail(error)
 
     async def void(self, violation: Violation) -> None:
-        """The scanner found something that makes the message void."""
-        if self.refusal is None:
+        """The scanner found something that makes the message void: that is the answer, whatever else is wrong.
+
+        So the answer does not depend on how the message was cut into pieces on its way.
+        """
+        if self.refusal is None or self.refusal.reason != Reason.SMUGGLING:
             text = f"Message holds a {violation}, which is not allowed"
             await self._fail(refusal(550, "5.6.0", text, Reason.SMUGGLING, detail=str(violation)))
 

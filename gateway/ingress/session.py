@@ -3,23 +3,22 @@
 1. ``_converse``: a line at a time, each verb a method; a :class:`gateway.errors.Refusal` anywhere becomes its reply,
    any other exception ``451 4.3.0`` and a new start of the transaction.
 2. MAIL and RCPT build a :class:`gateway.ingress.transaction.Transaction`.
-3. DATA: scanner and :class:`gateway.ingress.reception.Reception`; then the intake, in a task that nothing cancels.
+3. DATA, or chunk by chunk BDAT: a :class:`gateway.ingress.content.Content` is received, then accepted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Awaitable, Callable
 
 from gateway.config.model import Listener, ListenerTls
 from gateway.errors import GatewayError, Refusal
-from gateway.ingress.connection import Connection, Disconnect, Host, Phase, stopping_refusal
-from gateway.ingress.data import DataScanner
+from gateway.ingress.chunking import Chunk, is_bdat, parse_bdat
+from gateway.ingress.connection import Connection, Disconnect, Host, stopping_refusal
+from gateway.ingress.content import Content, discard, overrun, too_large
 from gateway.ingress.parameters import parse_mail, parse_rcpt
-from gateway.ingress.reader import STREAM_LIMIT, Line, LineFault
-from gateway.ingress.reception import Reception
+from gateway.ingress.reader import Line, LineFault
 from gateway.ingress.refusals import Reason, from_error, refusal
 from gateway.ingress.transaction import Client, Transaction, begin
 
@@ -28,8 +27,6 @@ __all__ = ["SmtpSession"]
 #: RFC 5321 section 4.5.3.1.4 asks for 512 at least; MAIL and RCPT grow with SMTPUTF8, ENVID, ORCPT and long addresses.
 COMMAND_LIMIT = 1024
 COMMAND_LIMITS = {"MAIL": 2048, "RCPT": 2048}
-#: A client that goes on beyond this multiple of its limit is cut off: it was told SIZE, and gets no answer meanwhile.
-OVERRUN = 4
 
 _BEFORE_TLS = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "STARTTLS", "RSET", "HELP"})
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
@@ -48,7 +45,8 @@ class SmtpSession(Connection):
         self._helo = ""
         self._extended = False
         self._transaction: Transaction | None = None
-        self._reception: Reception | None = None
+        self._content: Content | None = None
+        self._spoilt: Refusal | None = None  # why the chunks of this transaction are refused, up to the last one
         self._errors = 0
         self._messages = 0
 
@@ -58,11 +56,9 @@ class SmtpSession(Connection):
         await self.push(f"220 {self.hostname} ESMTP")
         longest = max(COMMAND_LIMIT, *self.command_size_limits.values())
         while not self._closing:
-            self._wait(Phase.COMMAND, self._host.terms.limits.command_timeout)
-            line = await self._input.read_line(longest)
-            if line is None or self._closing:
+            line = await self._read_line(longest)
+            if line is None:
                 return
-            self._wait(Phase.BUSY, float("inf"))
             try:
                 await self._command(line)
             except (Disconnect, ConnectionError):
@@ -75,6 +71,9 @@ class SmtpSession(Connection):
                 raise Disconnect(stopping_refusal())
 
     async def _command(self, line: Line) -> None:
+        if is_bdat(line.data):
+            await self._bdat(line)
+            return
         if line.fault is not None:
             raise _line_refusal(line.fault)
         word, _, rest = line.data.partition(b" ")
@@ -90,9 +89,13 @@ class SmtpSession(Connection):
         method: Callable[[str | None], Awaitable[None]] | None = self._smtp_methods.get(verb)
         if method is None:
             raise refusal(500, "5.5.1", "Command not recognized", Reason.UNKNOWN_COMMAND)
-        if self._listener.tls is ListenerTls.REQUIRED and self._tls is None and verb not in _BEFORE_TLS:
-            raise refusal(530, "5.7.0", "Must issue a STARTTLS command first", Reason.TLS_REQUIRED)
+        if verb not in _BEFORE_TLS:
+            self._require_tls()
         await method(argument or None)
+
+    def _require_tls(self) -> None:
+        if self._listener.tls is ListenerTls.REQUIRED and self._tls is None:
+            raise refusal(530, "5.7.0", "Must issue a STARTTLS command first", Reason.TLS_REQUIRED)
 
     async def _refuse(self, refused: Refusal) -> None:
         self._note(refused)
@@ -114,10 +117,10 @@ class SmtpSession(Connection):
 
     async def _reset(self) -> None:
         """Forget the transaction (RFC 5321 section 4.1.1.5)."""
-        reception, self._reception = self._reception, None
-        self._transaction = self._message_id = None
-        if reception is not None:
-            await reception.abort()
+        content, self._content = self._content, None
+        self._transaction = self._message_id = self._pace = self._spoilt = None
+        if content is not None:
+            await content.end()
 
     # -- hello and TLS ---------------------------------------------------------------------------------------------
 
@@ -142,6 +145,7 @@ class SmtpSession(Connection):
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
             "DSN",
+            "CHUNKING",
         ]
         if self._offers_tls():
             offers.append("STARTTLS")
@@ -193,6 +197,7 @@ class SmtpSession(Connection):
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.3."""
+        self._expect_no_chunks()
         if self._transaction is None:
             raise refusal(503, "5.5.1", "Send MAIL first", Reason.SYNTAX)
         mail = self._transaction.mail
@@ -202,99 +207,83 @@ class SmtpSession(Connection):
 
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.4."""
+        self._expect_no_chunks()
+        if arg is not None:
+            raise refusal(501, "5.5.4", "Syntax: DATA", Reason.SYNTAX)
+        content = self._begin_content()
+        try:
+            await self.push("354 End data with <CR><LF>.<CR><LF>")
+            await content.receive_data()
+            await self._accept(content)
+        finally:
+            await self._reset()
+
+    async def _bdat(self, line: Line) -> None:
+        """RFC 3030 section 2. Whatever the answer, the chunk is read: what stands in it is never a command.
+
+        A chunk that was refused has spoilt its transaction: what is left of the message is refused with it.
+        """
+        chunk = parse_bdat(line.data) if line.fault is None else None
+        if chunk is None:
+            raise Disconnect(refusal(501, "5.5.4", "Syntax: BDAT size [LAST]", Reason.SYNTAX))
+        try:
+            await self._chunk(chunk)
+        finally:
+            if chunk.last or self._transaction is None:
+                await self._reset()
+
+    async def _chunk(self, chunk: Chunk) -> None:
+        try:
+            content = self._content_of_chunks()
+        except Exception as error:
+            self._spoilt = from_error(error)
+            await self._discard(chunk.size)
+            raise
+        await content.receive_chunk(chunk)
+        if chunk.last:
+            await self._accept(content)
+        elif content.refusal is not None:
+            content.result = content.refusal.reason
+            raise content.refusal
+        else:
+            await self.push(f"250 2.0.0 {chunk.size} octets received")
+
+    def _content_of_chunks(self) -> Content:
+        if self._spoilt is not None:
+            raise self._spoilt
+        self._require_tls()
+        return self._content or self._begin_content()
+
+    async def _discard(self, size: int) -> None:
+        terms = self._host.terms
+        limit = terms.largest_message(terms.connectors_for(self._arrival()))
+        if size > overrun(limit):
+            raise Disconnect(too_large(limit))
+        await discard(self, size)
+
+    def _expect_no_chunks(self) -> None:
+        if self._content is not None or self._spoilt is not None:
+            raise refusal(503, "5.5.1", "BDAT has begun: go on with it, or send RSET", Reason.SYNTAX)
+
+    def _begin_content(self) -> Content:
+        """The content of the open transaction. Raises :class:`gateway.errors.Refusal` where none can come now."""
         transaction = self._transaction
         if transaction is None:
             raise refusal(503, "5.5.1", "Send MAIL first", Reason.SYNTAX)
-        if arg is not None:
-            raise refusal(501, "5.5.4", "Syntax: DATA", Reason.SYNTAX)
         if not transaction.recipients:
             raise refusal(503, "5.5.1", "No valid recipients", Reason.SYNTAX)
         self._raise_if_unready()
         self._messages += 1
-        reception = self._reception = Reception(transaction, self._services)
-        result = "incomplete"
+        content = Content(self, transaction, self._services, self._host.commits, self._log)
+        self._content = content
+        return content
+
+    async def _accept(self, content: Content) -> None:
         try:
-            await self.push("354 End data with <CR><LF>.<CR><LF>")
-            await self._receive(reception, transaction)
-            self._wait(Phase.BUSY, float("inf"))
-            result = await self._commit(reception)
+            await content.accept()
         except Refusal as refused:
-            result = refused.reason
+            content.result = refused.reason
             await self._refuse(refused)
-        finally:
-            self._services.metrics.received(reception.connector, result)
-            await self._reset()
-
-    async def _receive(self, reception: Reception, transaction: Transaction) -> None:
-        """Read to the end of data whatever happens on the way, or end the session.
-
-        To go on with commands from the middle of a message would be to take the rest of it for commands.
-        """
-        try:
-            await self._receive_to_end(reception, transaction)
-        except (Disconnect, ConnectionError):
-            raise
-        except Exception as error:
-            self._log.error("command_failed", message=transaction.id, exc_info=error)
-            raise Disconnect(refusal(421, "4.3.0", GatewayError.public, Reason.STORE)) from error
-
-    async def _receive_to_end(self, reception: Reception, transaction: Transaction) -> None:
-        scanner = DataScanner()
-        clock = self._services.clock
-        self._waited, self._data_bytes = 0.0, 0
-        while not scanner.done:
-            self._wait(Phase.DATA, transaction.terms.limits.data_timeout)
-            self._waiting_since = started = clock.monotonic()
-            try:
-                chunk = await self._input.read_chunk()
-            finally:
-                self._waiting_since = None
-                self._waited += clock.monotonic() - started
-            if not chunk or self._closing:
-                raise ConnectionResetError("the client left in the middle of its data")
-            self._wait(Phase.BUSY, float("inf"))
-            self._data_bytes += len(chunk)
-            piece = scanner.feed(chunk)
-            if scanner.violation is not None:
-                await reception.void(scanner.violation)
-            if piece:
-                await reception.feed(piece)
-            if scanner.received > OVERRUN * transaction.size_limit + STREAM_LIMIT:
-                raise Disconnect(refusal(421, "4.3.0", "Far too much data", Reason.TOO_LARGE))
-        self._input.unread(scanner.rest)
-
-    async def _commit(self, reception: Reception) -> str:
-        """Hand the message over; it counts as accepted once the intake says so, whether or not anybody hears it."""
-        submission = await reception.finish()
-        self._reception = None  # the spool is the intake's now: nothing here may forget it while it commits
-        commit = self.loop.create_task(self._services.intake.accept(submission))
-        self._host.commits.add(commit)
-        commit.add_done_callback(self._host.commits.discard)
-        try:
-            message_id = await asyncio.shield(commit)
-        except Exception as error:  # noqa: BLE001 - whatever happened to it, the client gets a coded answer
-            if not isinstance(error, GatewayError):
-                self._log.error("commit_failed", message=submission.message.id, exc_info=error)
-            with contextlib.suppress(Exception):
-                await submission.spool.abort()
-            raise from_error(error) from None
-        # Whoever closed before this may never know; a client that only half-closed reads it all the same.
-        gone = self._input.at_eof() or self._lost
-        try:
-            await self.push(f"250 2.0.0 Accepted as {message_id}")
-        except ConnectionError:
-            gone = True
-        log = self._log.warning if gone else self._log.info
-        log(
-            "accepted",
-            message=message_id,
-            connector=submission.connector.name,
-            size=submission.message.size,
-            recipients=len(submission.message.envelope.recipients),
-            violations=list(submission.violations),
-            client_gone=gone,
-        )
-        return "client_gone" if gone else "accepted"
 
     def _raise_if_unready(self) -> None:
         refused = self._services.intake.ready()
@@ -338,10 +327,6 @@ class SmtpSession(Connection):
     async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802, ARG002
         """RFC 4954: not offered."""
         raise refusal(502, "5.5.1", "AUTH is not offered here", Reason.UNKNOWN_COMMAND)
-
-    async def smtp_BDAT(self, arg: str | None) -> None:  # noqa: N802, ARG002
-        """RFC 3030: not offered. The chunk follows at once and would be taken for commands, so this is the end."""
-        raise Disconnect(refusal(421, "4.5.1", "CHUNKING is not offered here", Reason.UNKNOWN_COMMAND))
 
 
 def _line_refusal(fault: LineFault) -> Refusal:
