@@ -5,7 +5,6 @@ Only when it is durable may ``250`` be said.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from gateway.errors import Refusal
+from gateway.jsontext import to_json
 from gateway.mail.protection import Requirement
 from gateway.queue.records import Claim, ClaimedRecipient, Idempotency, NewMessage, NewRecipient, envelope_json
 from gateway.queue.states import LIVE, State
@@ -133,7 +133,7 @@ def _recipient_row(  # noqa: PLR0917  the columns of a row
         "losses": 0,
         "unsure_since": None,
         "delay_notified": False,
-        "requirement": json.dumps(recipient.requirement.as_json()),
+        "requirement": to_json(recipient.requirement.as_json()),
         "decision": None,
         "method": None,
         "last_error": recipient.error or None,

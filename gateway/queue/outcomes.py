@@ -5,14 +5,14 @@ An outcome counts only where the claim is still ours; another worker's claim is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, and_, bindparam, func, select, update
+from sqlalchemy import Column, and_, bindparam, func, update
 
 from gateway.errors import QueueError
+from gateway.jsontext import to_json
 from gateway.queue.accept import insert_message
 from gateway.queue.records import NewMessage, Outcome
 from gateway.queue.states import LIVE, State, StateEvent, advance
@@ -54,10 +54,12 @@ _END_ATTEMPT = Prepared(
         hold_until=_kept(recipients.c.hold_until, "held_until"),
     )
 )
+#: Counts down, as long as others of the message are live.
 _COUNT_ENDED = Prepared(
-    update(messages).where(messages.c.id == bindparam("m")).values(live=messages.c.live - bindparam("ended"))
+    update(messages)
+    .where(messages.c.id == bindparam("m"), messages.c.live > bindparam("ended"))
+    .values(live=messages.c.live - bindparam("ended"))
 )
-_LIVE = Prepared(select(messages.c.live).where(messages.c.id == bindparam("m")))
 
 
 class LeaseLost(QueueError):
@@ -108,10 +110,10 @@ def _apply(transaction: Transaction, owner: str, message_id: str, outcome: Outco
         "tries": -1 if given_back else 0,
         "error": outcome.error or None,
         "by": outcome.method,
-        "decided": None if outcome.decision is None else json.dumps(outcome.decision),
+        "decided": None if outcome.decision is None else to_json(outcome.decision),
         "unsure": outcome.unsure_since,
         "told": outcome.delay_notified,
-        "required": None if outcome.requirement is None else json.dumps(outcome.requirement.as_json()),
+        "required": None if outcome.requirement is None else to_json(outcome.requirement.as_json()),
         "why_held": outcome.hold_reason if held else None,
         "held_until": outcome.hold_until if held else None,
     }
@@ -173,8 +175,7 @@ def finish_message(transaction: Transaction, store: Store, message_id: str, ende
     """Count recipients that became terminal; with the last one the wrapped key and the body go."""
     if not ended:
         return False
-    transaction.run(_COUNT_ENDED, {"m": message_id, "ended": ended})
-    if transaction.run(_LIVE, {"m": message_id}).fetchone()[0] > 0:
+    if transaction.run(_COUNT_ENDED, {"m": message_id, "ended": ended}).rowcount:
         return False
     store.delete_body(transaction, message_id)
     return True

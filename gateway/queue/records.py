@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.jsontext import from_json, to_json
 from gateway.mail.address import Address
 from gateway.mail.attempt import Attempt
 from gateway.mail.envelope import Envelope, Kind, Message, Notify, ReceivedTls, Recipient
@@ -128,7 +128,7 @@ class Outcome:
 def envelope_json(new: NewMessage) -> str:
     """The parts of the envelope that have no column."""
     envelope = new.message.envelope
-    return json.dumps(
+    return to_json(
         {
             "helo": envelope.helo,
             "tls": None if envelope.tls is None else envelope.tls.as_json(),
@@ -145,7 +145,7 @@ def envelope_json(new: NewMessage) -> str:
 
 def message_from_row(row: Any, recipients: tuple[Recipient, ...]) -> tuple[Message, bool]:
     """The message of a ``messages`` row, and whether its body has bytes above 127."""
-    data = json.loads(row.envelope)
+    data = from_json(row.envelope)
     tls = data["tls"]
     envelope = Envelope(
         sender=None if row.sender is None else Address.parse(row.sender),
@@ -176,10 +176,10 @@ def claimed_from_row(row: Any) -> ClaimedRecipient:
     return ClaimedRecipient(
         n=row.n,
         recipient=recipient_from_row(row),
-        requirement=Requirement.from_json(json.loads(row.requirement)),
+        requirement=Requirement.from_json(from_json(row.requirement)),
         attempts=row.attempts,
         expires=row.expires,
         unsure_since=row.unsure_since,
         delay_notified=row.delay_notified,
-        approvals=frozenset(json.loads(row.approvals)),
+        approvals=frozenset(from_json(row.approvals)),
     )

@@ -5,13 +5,14 @@ Every read is short and pages: a listing never holds a read transaction open.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select
 
+from gateway.audit.chain import happenings
+from gateway.jsontext import from_json
 from gateway.mail.protection import Decision, Requirement
 from gateway.queue.states import LIVE, State
 from gateway.store.schema import UNFINISHED, counters, events, messages, recipients
@@ -133,11 +134,10 @@ def trace_messages(connection: Connection, message_ids: Iterable[str]) -> list[d
 def _trace_one(connection: Connection, row: Any) -> dict[str, Any]:
     by_recipient: dict[int | None, list[dict[str, Any]]] = {}
     query = select(events).where(events.c.message == row.id).order_by(events.c.time, events.c.stream, events.c.seq)
-    for event in connection.execute(query):
-        by_recipient.setdefault(event.n, []).append(
-            {"time": event.time, "kind": event.kind, "data": json.loads(event.data)}
-        )
-    envelope = json.loads(row.envelope)
+    for record in connection.execute(query):
+        for event in happenings(record.data):
+            by_recipient.setdefault(event.n, []).append({"time": record.time, "kind": event.kind, "data": event.data})
+    envelope = from_json(row.envelope)
     return {
         "id": row.id,
         "received": row.received,
@@ -163,9 +163,9 @@ def _trace_one(connection: Connection, row: Any) -> dict[str, Any]:
 
 def _trace_recipient(row: Any, happened: list[dict[str, Any]]) -> dict[str, Any]:
     if row.decision is not None:
-        decision = json.loads(row.decision)
+        decision = from_json(row.decision)
     else:
-        requirement = Requirement.from_json(json.loads(row.requirement))
+        requirement = Requirement.from_json(from_json(row.requirement))
         decision = Decision(requirement, None).as_json(row.address)
     return {
         "id": recipient_id(row.message, row.n),

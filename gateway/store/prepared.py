@@ -7,7 +7,8 @@ the driver takes and gives (str, int, float, bytes, None; SQLite gives booleans 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -19,23 +20,26 @@ __all__ = ["Prepared", "PreparedText"]
 class PreparedText:
     """The text for one dialect, and how it takes its parameters."""
 
-    __slots__ = ("_constants", "names", "sql")
+    __slots__ = ("parameters", "sql")
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         self.sql = str(compiled)
-        #: The order of parameters where the dialect counts them, None where it names them.
-        self.names: tuple[str, ...] | None = tuple(compiled.positiontup or ()) if compiled.positional else None  # type: ignore[attr-defined]
+        #: From values by name to what the driver's cursor takes, the statement's own constants filled in.
+        self.parameters = _taker(
+            list(compiled.positiontup or ()) if compiled.positional else None,  # type: ignore[attr-defined]
+            {name: value for name, value in compiled.params.items() if value is not None},
+        )
 
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
 
-    def parameters(self, values: Mapping[str, Any]) -> Any:
-        """The values, and the statement's own constants, as the driver's cursor takes them."""
-        if self.names is None:
-            return {**self._constants, **values}
-        if not self._constants:
-            return [values[name] for name in self.names]
-        return [values[name] if name in values else self._constants[name] for name in self.names]
+def _taker(names: list[str] | None, constants: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """``names`` is the order of the parameters where the dialect counts them, None where it names them."""
+    if names is None:
+        return (lambda values: {**constants, **values}) if constants else dict
+    if len(names) < 2:  # itemgetter makes no tuple of one
+        return lambda values: tuple({**constants, **values}[name] for name in names)
+    take = itemgetter(*names)
+    return (lambda values: take({**constants, **values})) if constants else take
 
 
 class Prepared:

@@ -186,7 +186,7 @@ recipients = Table(
     sqlite_with_rowid=False,
 )
 
-#: Hash-chained, one chain a stream; a stream belongs to one incarnation of a writer.
+#: Hash-chained records, one chain a stream; a stream belongs to one incarnation of a writer (``gateway.audit.chain``).
 events = Table(
     "events",
     metadata,
@@ -194,9 +194,8 @@ events = Table(
     Column("seq", Integer, primary_key=True),
     Column("time", Double, nullable=False),
     Column("message", String(36)),
-    Column("n", Integer),
-    Column("kind", String(32), nullable=False),
-    Column("data", Text, nullable=False),  # JSON, canonical
+    Column("kinds", Text, nullable=False),  # of the events in the record, between blanks
+    Column("data", Text, nullable=False),  # canonical JSON: [[kind, n, {...}], ...]
     Column("hash", LargeBinary, nullable=False),
     Index(
         "ix_events_message",

@@ -50,13 +50,15 @@ _LOOP_SECRET = "loop-secret"  # noqa: S105  the name of a row, not a secret
 
 
 _INSERT_BODY = Prepared(insert(bodies))
+#: A body in its row goes with it, one in a file needs a second look.
+_DELETE_INLINE = Prepared(delete(bodies).where(bodies.c.message == bindparam("m"), bodies.c.blob.is_(None)))
 _BLOB_OF = Prepared(select(bodies.c.blob).where(bodies.c.message == bindparam("m")))
+_DELETE_BODY = Prepared(delete(bodies).where(bodies.c.message == bindparam("m")))
 _FORGET_KEY = Prepared(
     update(messages)
     .where(messages.c.id == bindparam("m"))
-    .values(ring_key=bindparam("nothing"), data_key=bindparam("nothing"))
+    .values(live=0, ring_key=bindparam("nothing"), data_key=bindparam("nothing"))
 )
-_DELETE_BODY = Prepared(delete(bodies).where(bodies.c.message == bindparam("m")))
 
 
 @dataclass(slots=True)
@@ -134,18 +136,20 @@ class Store:
         transaction.run(_INSERT_BODY, {"message": body.message, "inline": body.inline, "blob": body.blob})
 
     def delete_body(self, transaction: Transaction, message_id: str) -> None:
-        """Shred: the wrapped key and the body's row go in this transaction, the file after the commit."""
+        """Shred: no recipient is live; the wrapped key and the body's row go now, the file after the commit."""
         which = {"m": message_id}
-        row = transaction.run(_BLOB_OF, which).fetchone()
-        if row is None:
-            return
+        name: str | None = None
+        if not transaction.run(_DELETE_INLINE, which).rowcount:
+            row = transaction.run(_BLOB_OF, which).fetchone()
+            if row is None:
+                return
+            name = row[0]
+            transaction.run(_DELETE_BODY, which)
         transaction.run(_FORGET_KEY, {**which, "nothing": None})
-        transaction.run(_DELETE_BODY, which)
         transaction.event("deleted", message=message_id)
         transaction.count(DELETED, 1)
-        name: str | None = row[0]
         if name is not None:
-            transaction.after_commit(lambda: self.files.remove(name))
+            transaction.after_commit(partial(self.files.remove, name))
 
     async def body(self, message_id: str) -> AsyncGenerator[bytes, None]:
         """The accepted bytes of a message, in chunks. Raises :class:`StoreCorrupt` (see ``open_sealed``)."""

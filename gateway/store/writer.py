@@ -2,8 +2,10 @@
 
 1. Jobs are functions from a :class:`Transaction` to a result; they run on the writer's thread in the order that they
    came.
-2. While one batch is committed, the next gathers. A batch is one database transaction and one sync; inside it each
-   job has its own savepoint, so one that fails takes nothing of its neighbours with it.
+2. While one batch is committed, the next gathers. A batch is one database transaction and one sync. Where a job of it
+   fails, all is rolled back and the batch runs again, each job under a savepoint of its own: so one that fails takes
+   nothing of its neighbours with it, and what does not fail - nearly all - does not pay for that. A job may therefore
+   run twice, and must touch nothing but its transaction.
 3. At the end of a batch the events of its jobs are hashed into this writer's stream and the counters are brought up
    to date; then the commit; only then does anybody hear that a job succeeded.
 4. A commit that failed because of the medium is never repeated and called good (promise P8): the writer takes nothing
@@ -15,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -25,7 +27,7 @@ import structlog
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.audit.chain import canonical, first_link, link
+from gateway.audit.chain import canonical, first_link, kinds_of, link
 from gateway.clock import Clock
 from gateway.errors import StoreError, StoreFailed
 from gateway.store.database import BUSY_TIMEOUT_MS, translated
@@ -43,7 +45,7 @@ _CHECKPOINT_PATIENCE_MS = 250
 
 _log = structlog.get_logger()
 
-_INSERT_EVENT = Prepared(insert(events))
+_INSERT_RECORD = Prepared(insert(events))
 _ADD_TO_COUNTER = Prepared(
     update(counters).where(counters.c.name == bindparam("counter")).values(value=counters.c.value + bindparam("delta"))
 )
@@ -66,52 +68,47 @@ class CommitObserver(Protocol):
 class Transaction:
     """What a job sees: the connection, the time, and a way to leave evidence in the same transaction."""
 
-    __slots__ = ("_after", "_counts", "_cursor", "_events", "connection", "now")
+    __slots__ = ("_after", "_counts", "_cursor", "_dialect", "_events", "_records", "connection", "now")
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, cursor: Any, now: float) -> None:
         self.connection = connection
         self.now = now
-        self._cursor: Any = None
-        self._events: list[tuple[str | None, int | None, str, str]] = []
-        self._counts: Counter[str] = Counter()
+        self._cursor = cursor
+        self._dialect = connection.dialect
+        self._events: dict[str | None, list[tuple[str, int | None, dict[str, Any]]]] = {}
+        self._records: list[tuple[str | None, str, str]] = []
+        self._counts: dict[str, int] = {}
         self._after: list[Callable[[], None]] = []
 
     def run(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
         """Execute a statement of the hot path; the driver's cursor, to be read before the next one."""
-        return statement.run(self._driver(), self.connection.dialect, values)
+        return statement.run(self._cursor, self._dialect, values)
 
     def run_many(self, statement: Prepared, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement of the hot path for each row."""
-        statement.run_many(self._driver(), self.connection.dialect, rows)
-
-    def close(self) -> None:
-        """Called where the job ended, on the writer's thread.
-
-        A cursor that another thread's garbage collection finalises resets a statement that this thread may be
-        executing by then.
-        """
-        if self._cursor is not None:
-            self._cursor.close()
-            self._cursor = None
-
-    def _driver(self) -> Any:
-        if self._cursor is None:
-            self._cursor = self.connection.connection.cursor()
-        return self._cursor
+        statement.run_many(self._cursor, self._dialect, rows)
 
     def event(
         self, kind: str, data: dict[str, Any] | None = None, *, message: str | None = None, n: int | None = None
     ) -> None:
         """Append an event with its ``data``; it stands or falls with this job."""
-        self._events.append((message, n, kind, canonical(data or {})))
+        self._events.setdefault(message, []).append((kind, n, data or {}))
 
     def count(self, counter: str, delta: int) -> None:
         """Change a counter row."""
-        self._counts[counter] += delta
+        self._counts[counter] = self._counts.get(counter, 0) + delta
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run on the writer's thread once the commit stands, such as the removal of a file that no row names."""
         self._after.append(action)
+
+    def seal(self) -> None:
+        """The job is over: its events become records. Raises ``TypeError`` for data that is no JSON."""
+        self._records = [(message, kinds_of(found), canonical(found)) for message, found in self._events.items()]
+
+
+class _JobFailed(Exception):
+    """A job raised; its error stands in it."""
 
 
 @dataclass(slots=True)
@@ -157,12 +154,14 @@ class Writer:
                 .where(streams.c.linked_by.is_(None), streams.c.id != self.stream)
                 .values(linked_by=self.stream)
             )
-            transaction = Transaction(connection, self._clock.time())
-            transaction.event(
-                "stream_opened",
-                {"links": [{"stream": row.id, "seq": row.seq, "hash": row.hash.hex()} for row in loose]},
-            )
-            self._seq, self._head = self._flush(connection, [transaction])
+            with closing(connection.connection.cursor()) as cursor:
+                transaction = Transaction(connection, cursor, self._clock.time())
+                transaction.event(
+                    "stream_opened",
+                    {"links": [{"stream": row.id, "seq": row.seq, "hash": row.hash.hex()} for row in loose]},
+                )
+                transaction.seal()
+                self._seq, self._head = self._flush(transaction, [transaction])
         self._thread.start()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
@@ -255,11 +254,11 @@ class Writer:
         started = self._clock.monotonic()
         try:
             self._require_working()
-            with self._engine.connect() as connection, connection.begin():
-                for job in batch:
-                    self._run_job(connection, job)
-                done = [job.transaction for job in batch if job.error is None and job.transaction is not None]
-                seq, head = self._flush(connection, done)
+            try:
+                self._commit(batch, apart=False)
+            except _JobFailed:
+                if len(batch) > 1:
+                    self._commit(batch, apart=True)
         except Exception as error:  # noqa: BLE001  the whole batch failed: everyone in it hears why
             failure = error if isinstance(error, StoreError) else translated(error)
             if isinstance(failure, StoreFailed):
@@ -268,13 +267,27 @@ class Writer:
                 job.error = failure  # also where it failed by itself: what it saw of its neighbours did not happen
             self._tell(batch)
             return
-        self._seq, self._head = seq, head
         if self._on_commit is not None:
             self._guarded(partial(self._on_commit, self._clock.monotonic() - started, len(batch)))
         self._tell(batch)
-        for transaction in done:
-            for action in transaction._after:  # noqa: SLF001  the two classes are one concept
+        for job in batch:
+            for action in () if job.transaction is None else job.transaction._after:  # noqa: SLF001  one concept
                 self._guarded(action)
+
+    def _commit(self, batch: list[_Job[Any]], *, apart: bool) -> None:
+        """One transaction. Not ``apart``: all jobs, or :class:`_JobFailed` with nothing written."""
+        # One cursor for all, closed here: one that another thread's garbage collection finalises resets a statement
+        # that this thread may be executing by then.
+        with (
+            self._engine.connect() as connection,
+            connection.begin(),
+            closing(connection.connection.cursor()) as cursor,
+        ):
+            for job in batch:
+                self._run_job(connection, cursor, job, apart=apart)
+            done = [job.transaction for job in batch if job.transaction is not None]
+            seq, head = self._flush(Transaction(connection, cursor, self._clock.time()), done)
+        self._seq, self._head = seq, head
 
     @staticmethod
     def _guarded(action: Callable[[], None]) -> None:
@@ -284,55 +297,55 @@ class Writer:
         except Exception:  # noqa: BLE001  it is told to the log; nobody waits for it
             _log.exception("after_commit_failed")
 
-    def _run_job(self, connection: Connection, job: _Job[Any]) -> None:
-        transaction = Transaction(connection, self._clock.time())
-        cursor = connection.connection.cursor()
-        cursor.execute("SAVEPOINT job")
+    def _run_job(self, connection: Connection, cursor: Any, job: _Job[Any], *, apart: bool) -> None:
+        transaction = Transaction(connection, cursor, self._clock.time())
+        job.transaction = job.error = None
+        if apart:
+            cursor.execute("SAVEPOINT job")
         try:
             job.result = job.work(transaction)
+            transaction.seal()
         except Exception as error:
             conflict = isinstance(error, (IntegrityError, self._driver.IntegrityError))
             if isinstance(error, (DBAPIError, self._driver.Error)) and not conflict:
                 raise  # the database may have rolled the transaction back already: nothing of this batch stands
             job.error = translated(error) if conflict else error
+            if not apart:
+                raise _JobFailed from error
             cursor.execute("ROLLBACK TO job")
         else:
             job.transaction = transaction
-        finally:
-            transaction.close()
-        cursor.execute("RELEASE job")
-        cursor.close()
+        if apart:
+            cursor.execute("RELEASE job")
 
-    def _flush(self, connection: Connection, done: list[Transaction]) -> tuple[int, bytes]:
-        """Write events and counters of the jobs that succeeded; the new end of the stream."""
-        seq, head = self._seq, self._head
-        own = Transaction(connection, self._clock.time())
+    def _flush(self, own: Transaction, done: list[Transaction]) -> tuple[int, bytes]:
+        """Write records and counters of the jobs that succeeded; the new end of the stream."""
+        seq, head, stream = self._seq, self._head, self.stream
         rows: list[dict[str, Any]] = []
-        counts: Counter[str] = Counter()
+        counts: dict[str, int] = {}
         for transaction in done:
-            counts.update(transaction._counts)  # noqa: SLF001
-            for message, n, kind, data in transaction._events:  # noqa: SLF001
+            for name, delta in transaction._counts.items():  # noqa: SLF001
+                counts[name] = counts.get(name, 0) + delta
+            for message, kinds, data in transaction._records:  # noqa: SLF001
                 seq += 1
-                head = link(head, self.stream, seq, transaction.now, message, n, kind, data)
+                head = link(head, stream, seq, transaction.now, message, kinds, data)
                 rows.append(
                     {
-                        "stream": self.stream,
+                        "stream": stream,
                         "seq": seq,
                         "time": transaction.now,
                         "message": message,
-                        "n": n,
-                        "kind": kind,
+                        "kinds": kinds,
                         "data": data,
                         "hash": head,
                     }
                 )
         if rows:
-            own.run_many(_INSERT_EVENT, rows)
-            own.run(_MOVE_HEAD, {"stream": self.stream, "last": seq, "head": head, "nobody": None})
+            own.run_many(_INSERT_RECORD, rows)
+            own.run(_MOVE_HEAD, {"stream": stream, "last": seq, "head": head, "nobody": None})
         changed = [{"counter": name, "delta": delta} for name, delta in sorted(counts.items()) if delta]
         if changed:
             own.run_many(_ADD_TO_COUNTER, changed)
-        own.close()
         return seq, head
 
     @staticmethod

@@ -7,7 +7,6 @@ one application on loopback that may relay. :class:`World` is that scene running
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ import yaml
 from sqlalchemy import func, select
 
 from gateway.app import Gateway
+from gateway.audit.chain import happenings
 from gateway.clock import SystemClock
 from gateway.queue.views import trace_messages
 from gateway.store.schema import events, messages, recipients
@@ -408,8 +408,9 @@ class World:
 
     async def alarms(self) -> list[dict[str, Any]]:
         """What the alarm events say, oldest first."""
-        query = select(events.c.data).where(events.c.kind == "alarm").order_by(events.c.seq)
-        return [json.loads(text) for text in await self.gateway._store.read(lambda c: list(c.scalars(query)))]
+        query = select(events.c.data).where(events.c.kinds.contains(" alarm ")).order_by(events.c.seq)
+        records = await self.gateway._store.read(lambda c: list(c.scalars(query)))
+        return [event.data for text in records for event in happenings(text) if event.kind == "alarm"]
 
     @property
     def peer(self) -> SmtpPeer:

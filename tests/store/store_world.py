@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Table, func, insert, select
 
-from gateway.audit.chain import Event, verify
+from gateway.audit.chain import Record, verify
 from gateway.config.model import Settings
 from gateway.config.model import Store as StoreSettings
 from gateway.config.values import KeySource
@@ -120,8 +120,8 @@ async def stream_faults(store: Store) -> dict[str, str]:
         found = {}
         for stream in connection.execute(select(streams)):
             rows = connection.execute(select(events).where(events.c.stream == stream.id).order_by(events.c.seq))
-            number, fault = verify(stream.id, (Event(*row) for row in rows))
-            found[stream.id] = fault or ("" if number == stream.seq else f"{number} of {stream.seq} events")
+            number, fault = verify(stream.id, (Record(*row) for row in rows))
+            found[stream.id] = fault or ("" if number == stream.seq else f"{number} of {stream.seq} records")
         return found
 
     return await store.read(load)
