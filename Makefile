@@ -48,7 +48,7 @@ types: $(READY) ## mypy --strict, tests included
 imports: $(READY) ## the arrows between the rooms, by import-linter
 	$(BIN)/lint-imports
 
-bench: $(READY) ## messages per second and memory, beside Postfix (see bench/README.md)
+bench: $(READY) ## speed, CPU, latency and memory, beside Postfix (see bench/README.md)
 	$(BIN)/python -m bench $(ARGS)
 
 docs: $(READY) ## write the configuration reference and the commented sample again

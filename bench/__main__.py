@@ -1,157 +1,175 @@
-"""``python -m bench``: all scenarios through every relay that can run here, one after the other, in turn."""
+"""``python -m bench``: scenarios through every relay that can run here, one after the other, in turn."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import datetime as dt
+import importlib.util
+import resource
 import subprocess
 import sys
 import tempfile
-import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from bench.memory import watching
-from bench.processes import settle
+from bench.measure import measure, measure_crowd, measure_memory, measure_slow
+from bench.plot import bars, plot
 from bench.relays import Relay, Sink, direct, gateway_relay, postfix_relay, sink
-from bench.report import Memory, Rate, Scenario, show, write
-from gateway.testing.ca import CA
+from bench.report import Results, show, surroundings, write
+from bench.scenarios import SPECIAL, STREAMS, Scenario
+from gateway.testing.ca import CA, Certificate
 from tests.peers import postfix
 
 _ROOT: Final = Path(__file__).parents[1]
 _RELAYS: Final = ("direct", "postfix", "postfix-reuse", "gateway")
-_STALLED: Final = 20.0  # seconds without a message at the sink: what is missing will not come in time
-_SCENARIOS: Final = (
-    Scenario(size=4096, messages=2000, per_connection=20, connections=20),
-    Scenario(size=4096, messages=1000, per_connection=1, connections=20),
-    Scenario(size=65536, messages=600, per_connection=20, connections=20),
-    Scenario(size=65536, messages=400, per_connection=1, connections=20),
-    Scenario(size=5_000_000, messages=40, per_connection=20, connections=4),
-    Scenario(size=5_000_000, messages=40, per_connection=1, connections=4),
-)
+_WARM_UP: Final = Scenario("warm-up", size=4096, messages=100, per_connection=20, connections=5)
+_CROWD: Final = Scenario("crowd", size=4096, messages=2000, per_connection=20, connections=200)
+_HEALTHY: Final = Scenario("slow", size=4096, messages=1000, per_connection=20, connections=20, rate=50)
 
 
-def generate(relay: Relay, scenario: Scenario, run: str) -> dict[str, float]:
-    """Run the generator against the relay to its end; returns what it tells."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bench.generator", "--address", relay.address, "--port", str(relay.port)),
-            *("--connections", str(scenario.connections), "--per-connection", str(scenario.per_connection)),
-            *("--messages", str(scenario.messages), "--size", str(scenario.size), "--run", run),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-        timeout=300,
-        check=True,
-    )
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What was asked for, and where it is measured."""
+
+    options: argparse.Namespace
+    console: Console
+    directory: Path
+    ca: CA
+    target: Sink
+    certificate: Certificate
+    results: Results
+
+    @contextmanager
+    def relays(self, *, tls: bool) -> Iterator[list[Relay]]:
+        """All relays that were asked for, running and warm."""
+        with contextlib.ExitStack() as stack:
+            found: list[Relay] = []
+            for name in self.options.relays:
+                match name:
+                    case "direct":
+                        found.append(direct(self.target, tls=tls))
+                    case "gateway":
+                        made = gateway_relay(self.target, self.certificate, self.ca, tls=tls)
+                        found.append(stack.enter_context(made))
+                    case "postfix":
+                        made = postfix_relay(self.target, self.certificate, reuse=False, tls=tls)
+                        found.append(stack.enter_context(made))
+                    case _ if tls:  # without TLS there is no TLS connection to use again
+                        made = postfix_relay(self.target, self.certificate, reuse=True)
+                        found.append(stack.enter_context(made))
+            for relay in found:
+                measure(relay, self.target, replace(_WARM_UP, tls=tls))
+            yield found
+
+    def special(self, relays: Sequence[Relay], names: Sequence[str]) -> None:
+        """What is not a stream alone; memory first, while the processes are as small as they will ever be."""
+        quick = self.options.quick
+        relays = [relay for relay in relays if relay.name != "direct"]
+        for relay in relays if "memory" in names else ():
+            size = self.options.memory_size // (10 if quick else 1)
+            self.say(relay, "memory")
+            self.results.memories.append(measure_memory(relay, self.target, size))
+        for relay in relays if "crowd" in names else ():
+            stream = replace(_CROWD.quick(), connections=20) if quick else _CROWD
+            self.say(relay, "crowd")
+            crowd = measure_crowd(relay, self.target, idle=100 if quick else 1000, stream=stream)
+            self.results.crowds.append(crowd)
+        for relay in relays if "slow" in names else ():
+            stream = _HEALTHY.quick() if quick else _HEALTHY
+            self.say(relay, "slow")
+            slowed = measure_slow(relay, self.target, slow=100 if quick else 1000, stream=stream)
+            self.results.slowed.append(slowed)
+
+    def streams(self, relays: Sequence[Relay], scenarios: Sequence[Scenario]) -> None:
+        """Every stream through every relay, in turn, so that a slow moment of the machine does not hit one alone."""
+        for scenario in scenarios:
+            for _ in range(self.options.rounds):
+                for relay in relays:
+                    rate = measure(relay, self.target, scenario)
+                    self.results.rates.append(rate)
+                    cpu = "-" if rate.cpu_relay is None else f"{rate.cpu_relay:.2f}"
+                    self.console.print(
+                        f"{scenario.name:8} {relay.name:14} {rate.per_second:7.1f} messages/s, CPU ms a message: "
+                        f"relay {cpu}, generator {rate.cpu_generator:.2f}, sink {rate.cpu_sink:.2f}",
+                        highlight=False,
+                    )
+
+    def say(self, relay: Relay, what: str) -> None:
+        """Tell what begins now."""
+        self.console.print(f"{what:8} {relay.name}", highlight=False)
 
 
-def measure(relay: Relay, target: Sink, scenario: Scenario) -> Rate:
-    """One scenario through one relay."""
-    run = uuid.uuid4().hex[:12]
-    worked = settle(relay.pids)
-    target.reset(run)
-    told = generate(relay, scenario, run)
-    counted = target.wait(int(told["accepted"]), _STALLED)
-    worked = settle(relay.pids) - worked
-    counted = target.count()  # what came twice came later
-    each = 1000 / max(counted.distinct, 1)
-    return Rate(
-        relay=relay.name,
-        scenario=scenario,
-        delivered=counted.distinct,
-        duplicates=counted.duplicates,
-        refused=int(told["refused"]),
-        per_second=counted.distinct / max(counted.last - told["begun"], 1e-9),
-        cpu_relay=worked * each if relay.pids() else None,
-        cpu_generator=told["cpu"] * each,
-        cpu_sink=counted.cpu * each,
-        accepted_per_second=told["accepted"] / max(told["ended"] - told["begun"], 1e-9),
-        wait_p50=told["waits_p50"],
-        wait_p99=told["waits_p99"],
-        sessions_out=counted.sessions,
-        errors=list(told["errors"]),  # type: ignore[call-overload]  # the only value that is not a number
-    )
+def _options() -> argparse.Namespace:
+    names = [*(one.name for one in STREAMS), *SPECIAL]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--relays", nargs="+", choices=_RELAYS, default=_RELAYS)
+    parser.add_argument("--scenarios", nargs="+", choices=names, help="default: all but backlog", metavar="NAME",
+                        default=[name for name in names if name != "backlog"])  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=1, help="how often each stream runs (default 1)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything: to see that it works")
+    parser.add_argument("--memory-size", type=int, default=150_000_000, metavar="OCTETS")
+    parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results")
+    return parser.parse_args()
 
 
-def measure_memory(relay: Relay, target: Sink, size: int) -> Memory:
-    """One message of ``size`` through the relay, its processes watched."""
-    run = uuid.uuid4().hex[:12]
-    target.reset(run)
-    with watching(relay.pids) as watch:
-        told = generate(relay, Scenario(size=size, messages=1, per_connection=1, connections=1), run)
-        counted = target.wait(int(told["accepted"]), _STALLED)
-    return Memory(
-        relay=relay.name,
-        size=size,
-        rss_before=watch.before.rss,
-        rss_peak=watch.peak.rss,
-        pss_before=watch.before.pss,
-        pss_peak=watch.peak.pss,
-        delivered=counted.distinct == 1,
-    )
+def _open_files() -> None:
+    """As many as may be, for relays and peers alike: a service's unit sets it the same way."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
-    """Measure, print, write; 0 where every message of every scenario arrived."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--relays", nargs="+", choices=_RELAYS, default=_RELAYS)
-    parser.add_argument("--rounds", type=int, default=1, help="how often each scenario runs (default 1)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the messages: to see that it works")
-    parser.add_argument("--memory-size", type=int, default=50_000_000, metavar="OCTETS")
-    parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results")
-    options = parser.parse_args()
+    """Measure, print, write; 0 where every message of every stream arrived."""
+    options = _options()
     console = Console()
-    scenarios = [
-        Scenario(one.size, max(4, one.messages // 10) if options.quick else one.messages, one.per_connection,
-                 one.connections)
-        for one in _SCENARIOS
-    ]  # fmt: skip
+    if not console.is_terminal:
+        console = Console(width=140)  # a file: tables as wide as they are
+    _open_files()
     why = postfix.missing()
-    wanted = [name for name in options.relays if why is None or not name.startswith("postfix")]
     if why is not None:
+        options.relays = [name for name in options.relays if not name.startswith("postfix")]
         console.print(f"without Postfix: {why}")
-    rates: list[Rate] = []
-    memories: list[Memory] = []
+    streams = [one.quick() if options.quick else one for one in STREAMS if one.name in options.scenarios]
+    results = Results(scenarios=streams)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        facts = surroundings(directory)
         ca = CA()
         target = stack.enter_context(sink(directory, ca.issue("sink.example", "127.0.0.51")))
-        certificate = ca.issue("relay.example")
-        relays: list[Relay] = []
-        for name in wanted:
-            match name:
-                case "direct":
-                    relays.append(direct(target))
-                case "gateway":
-                    relays.append(stack.enter_context(gateway_relay(target, certificate, ca)))
-                case _:
-                    reuse = name == "postfix-reuse"
-                    relays.append(stack.enter_context(postfix_relay(target, certificate, reuse=reuse)))
-        warm_up = Scenario(size=4096, messages=40, per_connection=20, connections=2)
-        for relay in relays:
-            measure(relay, target, warm_up)
-        # Memory first, while the processes are as small as they will ever be.
-        memories = [measure_memory(relay, target, options.memory_size) for relay in relays if relay.name != "direct"]
-        for scenario in scenarios:
-            for _ in range(options.rounds):
-                # In turn, so that a slow moment of the machine does not hit one relay alone.
-                for relay in relays:
-                    rate = measure(relay, target, scenario)
-                    console.print(
-                        f"{rate.relay:15} {scenario.label:40} {rate.per_second:8.1f} a second, CPU ms a message: "
-                        f"relay {rate.cpu_relay or 0:.2f}, generator {rate.cpu_generator:.2f}, sink {rate.cpu_sink:.2f}"
-                    )
-                    rates.append(rate)
-    show(rates, memories, console=console)
-    console.print(f"written to {write(options.results, rates, memories)}")
-    return 0 if all(rate.complete for rate in rates) and all(memory.delivered for memory in memories) else 1
+        bench = Bench(options, console, directory, ca, target, ca.issue("relay.example"), results)
+        over_tls = [one for one in streams if one.tls]
+        special = [name for name in options.scenarios if name in {"memory", "crowd", "slow"}]
+        if over_tls or special:
+            with bench.relays(tls=True) as relays:
+                bench.special(relays, special)
+                bench.streams(relays, over_tls)
+        plain = [one for one in streams if not one.tls]
+        if plain:
+            with bench.relays(tls=False) as relays:
+                bench.streams(relays, plain)
+    show(results, console)
+    bars(results, console)
+    stem = options.results / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"
+    write(stem.with_suffix(".json"), results, facts)
+    plot(stem.with_suffix(".svg"), results, facts)
+    console.print(f"\nwritten to {stem}.json and .svg", highlight=False)
+    if "backlog" in options.scenarios:
+        return _backlog(console) or not results.complete
+    return 0 if results.complete else 1
+
+
+def _backlog(console: Console) -> int:
+    """How figures change with what waits in the queue: a program of its own."""
+    if importlib.util.find_spec("bench.backlog") is None:
+        console.print("backlog: this version has no such program")
+        return 1
+    return subprocess.run([sys.executable, "-m", "bench.backlog"], cwd=_ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ packet as large senders do, the content in a second one. Each message differs fr
 width, written into the same bytes. With ``--rate`` messages begin at fixed times, however long earlier ones take (open
 loop), else each connection sends as fast as it is answered.
 
-Writes one line of JSON at its end: when it began and ended (monotonic clock, the same for all processes of the
-machine), how many messages were answered 250, how many otherwise, how long the final dot waited for its answer and the
-connection for its banner, how late messages began where times were given, and the seconds it has worked.
+Writes one line of JSON at its end: when it began, and when the last message was answered (monotonic clock, the same for
+all processes of the machine), how many messages were answered 250, how many otherwise, how long the final dot waited
+for its answer and the connection for its banner, how late messages began where times were given, and the seconds it
+has worked.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import argparse
 import contextlib
 import itertools
 import json
-import socket
-import ssl
+import os
 import time
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.loop import WRITE, Loop, Steps, Wish, handshake, receive, send
+from bench.client import Connection, Target, share, text_of, unverified
+from bench.loop import Loop, Steps, send
 
 _LINE: Final = b"The quick brown fox jumps over the lazy dog, 0123456789 times a day.  .\r\n"
+_LOOK: Final = 0.1
+_FAREWELL: Final = 2.0  # seconds for the answers to QUIT
 _BLANK: Final = b"#" * 10  # where the number goes
-_GREETING: Final = b"EHLO generator.example\r\n"
 
 
 def body_of(size: int) -> bytes:
@@ -58,6 +59,7 @@ class Result:
 
     accepted: int = 0
     refused: int = 0
+    last: float = 0.0
     errors: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     banners: list[float] = field(default_factory=list)
@@ -72,10 +74,9 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send, and where to; ``context`` ``None``: without TLS, ``rate`` ``None``: as fast as it is answered."""
+    """What to send, and where to; ``rate`` ``None``: as fast as it is answered."""
 
-    address: str
-    port: int
+    target: Target
     messages: int
     per_connection: int
     connections: int
@@ -83,7 +84,7 @@ class Order:
     domain: bytes
     run: bytes
     rate: float | None
-    context: ssl.SSLContext | None
+    patience: float
 
     def envelope(self) -> Form:
         """MAIL, RCPT and DATA in one packet; the sink counts by what stands in the recipient."""
@@ -101,61 +102,6 @@ class Order:
         return Form(head, body_of(self.size) + b".\r\n")
 
 
-class Connection:
-    """One SMTP connection, from connecting to its end."""
-
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self.socket = socket.socket()
-        self.socket.settimeout(0)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._answers = b""
-
-    def open(self) -> Generator[Wish, None, float]:
-        """Connect, greet, TLS; returns how long the banner took to come."""
-        begun = time.monotonic()
-        try:
-            self.socket.connect((self._order.address, self._order.port))
-        except BlockingIOError:
-            yield WRITE
-        yield from self.answer(1)
-        banner = time.monotonic() - begun
-        yield from self.command(_GREETING, b"250")
-        if self._order.context is not None:
-            yield from self.command(b"STARTTLS\r\n", b"220")
-            self.socket = secure = self._order.context.wrap_socket(
-                self.socket, server_hostname="relay.example", do_handshake_on_connect=False
-            )
-            yield from handshake(secure)
-            yield from self.command(_GREETING, b"250")
-        return banner
-
-    def command(self, line: bytes, code: bytes) -> Steps:
-        """One command; raises ``ConnectionError`` unless the answer has that code."""
-        yield from send(self.socket, line)
-        answer = yield from self.answer(1)
-        if not answer.startswith(code):
-            raise ConnectionError(_text(answer))
-
-    def answer(self, count: int) -> Generator[Wish, None, bytes]:
-        """Wait for so many answers, which may have several lines each; returns the last one's last line."""
-        answers = self._answers
-        while True:
-            # Whole answers of one line each, which is nearly always, are one step here.
-            if answers.endswith(b"\r\n"):
-                lines = [line for line in answers.split(b"\r\n") if line[3:4] != b"-"]
-                if len(lines) == count + 1:
-                    self._answers = b""
-                    return lines[-2]
-                if len(lines) > count + 1:
-                    raise ConnectionError(f"an answer too many: {_text(answers)}")
-            answers += yield from receive(self.socket)
-
-
-def _text(answer: bytes) -> str:
-    return answer.decode("utf-8", "replace").strip()
-
-
 class Load:
     """All connections, and the numbers that they share."""
 
@@ -168,18 +114,40 @@ class Load:
         self._begun = 0.0
 
     def run(self) -> tuple[float, float]:
-        """Send everything; returns when that began and ended."""
+        """Send everything; returns when that began, and when the last message was answered."""
         self._begun = time.monotonic()
         for _ in range(self._order.connections):
             self._connect()
+        watch = os.eventfd(0)  # never written to: a place in the loop for one who only sleeps
+        self._loop.start(watch, self._watch(watch))
         self._loop.run()
         self._loop.close()
-        return self._begun, time.monotonic()
+        return self._begun, self.result.last
+
+    def _watch(self, descriptor: int) -> Steps:
+        """End everything where nothing was answered for too long; what is open then counts as refused."""
+        result, total = self.result, self._order.messages
+        seen = -1
+        until = 0.0
+        while self._loop.busy > 1:
+            answered = result.accepted + result.refused
+            if answered != seen:
+                seen = answered
+                until = time.monotonic() + (self._order.patience if answered < total else _FAREWELL)
+            elif time.monotonic() > until:
+                break
+            yield time.monotonic() + _LOOK
+        if seen < total:
+            result.give_up(f"nothing was answered for {self._order.patience:g} s")
+            result.refused = total - result.accepted
+            self._numbers = iter(())
+        self._loop.stop()
+        os.close(descriptor)
 
     def _connect(self) -> None:
         number = next(self._numbers, None)
         if number is not None:
-            connection = Connection(self._order)
+            connection = Connection(self._order.target)
             self._loop.start(connection.socket.fileno(), self._life(connection, number))
 
     def _life(self, connection: Connection, number: int) -> Steps:
@@ -216,21 +184,16 @@ class Load:
         yield from send(connection.socket, envelope.number(digits))
         answer = yield from connection.answer(3)
         if not answer.startswith(b"354"):
-            raise ConnectionError(_text(answer))
+            raise ConnectionError(text_of(answer))
         yield from send(connection.socket, content.number(digits))
         begun = time.monotonic()
         answer = yield from connection.answer(1)
-        self.result.waits.append(time.monotonic() - begun)
+        self.result.last = time.monotonic()
+        self.result.waits.append(self.result.last - begun)
         if answer.startswith(b"250"):
             self.result.accepted += 1
         else:
-            self.result.give_up(_text(answer))
-
-
-def _share(values: Sequence[float], share: float) -> float:
-    """That quantile; 0 of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+            self.result.give_up(text_of(answer))
 
 
 def main() -> None:
@@ -247,16 +210,11 @@ def main() -> None:
         "--run", default="run", help="goes into recipients and Message-IDs, so that runs do not repeat them"
     )
     parser.add_argument("--rate", type=float, help="messages a second that begin, whatever becomes of earlier ones")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds without any answer, and it gives up")
     parser.add_argument("--plain", action="store_true", help="no STARTTLS")
     options = parser.parse_args()
-    context = None
-    if not options.plain:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no roots loaded: nothing is judged here
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     order = Order(
-        address=options.address,
-        port=options.port,
+        target=Target(options.address, options.port, None if options.plain else unverified()),
         messages=options.messages,
         per_connection=options.per_connection,
         connections=options.connections,
@@ -264,7 +222,7 @@ def main() -> None:
         domain=options.sender_domain.encode(),
         run=options.run.encode(),
         rate=options.rate,
-        context=context,
+        patience=options.patience,
     )
     load = Load(order)
     worked = time.process_time()
@@ -279,8 +237,8 @@ def main() -> None:
         "errors": result.errors,
     }
     for name in ("waits", "banners", "late"):
-        for label, share in (("p50", 0.5), ("p99", 0.99)):
-            told[f"{name}_{label}"] = _share(getattr(result, name), share)
+        for label, part in (("p50", 0.5), ("p99", 0.99)):
+            told[f"{name}_{label}"] = share(getattr(result, name), part)
     print(json.dumps(told))
 
 

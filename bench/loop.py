@@ -55,6 +55,11 @@ class Loop:
         """Let ``steps`` live on that descriptor, from the loop's next round on."""
         self._new.append(_Task(descriptor, steps))
 
+    @property
+    def busy(self) -> int:
+        """How many coroutines there are."""
+        return len(self._tasks) + len(self._new)
+
     def stop(self) -> None:
         """End :meth:`run` after this round."""
         self._running = False

@@ -25,16 +25,18 @@ __all__ = ["Relay", "Sink", "direct", "gateway_relay", "postfix_relay", "sink"]
 SINK: Final = "127.0.0.51"
 RELAY: Final = "127.0.0.52"
 _ROOT: Final = Path(__file__).parents[1]
+_PLAIN: Final = {"version": 1, "protection": {"methods": ["plain"]}}
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Where the generator connects, and which processes do the work."""
+    """Where the generator connects, with TLS or without, and which processes do the work (none: there is no relay)."""
 
     name: str
     address: str
     port: int
     pids: Callable[[], list[int]]
+    tls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,53 +116,56 @@ def sink(directory: Path, certificate: Certificate) -> Iterator[Sink]:
         process.stdout.close()
 
 
-def direct(target: Sink) -> Relay:
+def direct(target: Sink, *, tls: bool = True) -> Relay:
     """Nothing between: what generator and sink can do at most."""
-    return Relay("direct", target.address, target.port, list)
+    return Relay("direct", target.address, target.port, list, tls)
 
 
 @contextmanager
-def postfix_relay(target: Sink, certificate: Certificate, *, reuse: bool) -> Iterator[Relay]:
-    """Postfix with TLS demanded in and out; ``reuse``: TLS connections to the sink are used again."""
-    listener = postfix.Listener(RELAY, free_port(RELAY), certificate, encrypt=True)
-    with postfix.relay([listener], f"[{target.address}]:{target.port}", reuse=reuse) as instance:
-        yield Relay(
-            "postfix, reuse" if reuse else "postfix",
-            listener.address,
-            listener.port,
-            lambda: tree(instance.process.pid),
-        )
+def postfix_relay(target: Sink, certificate: Certificate, *, reuse: bool, tls: bool = True) -> Iterator[Relay]:
+    """Postfix as installed, with TLS demanded in and out, or none; ``reuse``: TLS connections are used again."""
+    listener = postfix.Listener(RELAY, free_port(RELAY), certificate if tls else None, encrypt=tls)
+    settings = {} if tls else {"smtp_tls_security_level": "none"}
+    next_hop = f"[{target.address}]:{target.port}"
+    with postfix.relay([listener], next_hop, reuse=reuse, settings=settings) as instance:
+        name = "postfix-reuse" if reuse else "postfix"
+        yield Relay(name, listener.address, listener.port, lambda: tree(instance.process.pid), tls)
 
 
 @contextmanager
-def gateway_relay(target: Sink, certificate: Certificate, trust: CA) -> Iterator[Relay]:
-    """The gateway as shipped: sealed store, policy, evidence; TLS demanded in, ``encrypted`` out."""
+def gateway_relay(target: Sink, certificate: Certificate, trust: CA, *, tls: bool = True) -> Iterator[Relay]:
+    """The gateway as shipped: sealed store, policy, evidence; TLS demanded in, ``encrypted`` out.
+
+    Without TLS: a listener with ``tls: none``, and a policy that allows the method ``plain``; the rest the same.
+    """
     directory = Path(tempfile.mkdtemp(prefix="gateway-bench-"))
-    route = {"host": "sink.example", "port": target.port, "tls": "encrypted", "final": True}
+    route = {"host": "sink.example", "port": target.port, "tls": "encrypted" if tls else "none", "final": tls}
     connector = {
         "name": "bench",
         "accept": {"networks": ["127.0.0.0/8"]},
         "senders": ["sender.example"],
-        "limits": {"message_size": "150MB", "connections": 1000, "messages_per_minute": 10_000_000},
+        "limits": {"message_size": "200MB", "connections": 4000, "messages_per_minute": 10_000_000},
     }
     try:
         with dns_server(f"sink.example. 300 IN A {target.address}\n") as resolver:
             gateway = GatewayProcess(
                 directory,
                 resolver=resolver,
-                certificate=certificate,
+                certificate=certificate if tls else None,
                 trust=trust,
                 settings={
                     "workers": "auto",
                     "connectors": [connector],
+                    "limits": {"connections": 4000},
                     "delivery": {"routes": {"sink.example": route}, "retry": {"first": "1m"}},
                 },
+                policies=None if tls else {"plain.yaml": _PLAIN},
             )
             try:
                 gateway.start()
                 assert gateway.process is not None
                 root = gateway.process.pid
-                yield Relay("gateway", gateway.address, gateway.port, lambda: tree(root))
+                yield Relay("gateway", gateway.address, gateway.port, lambda: tree(root), tls)
                 gateway.stop()
             finally:
                 gateway.kill9()

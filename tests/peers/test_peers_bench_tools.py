@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
 import ssl
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from bench.__main__ import measure
 from bench.generator import body_of
+from bench.measure import Rate, generate, measure, measure_crowd, measure_slow
 from bench.memory import held, watching
+from bench.plot import bars, plot
 from bench.processes import settle, tree, worked
-from bench.relays import Sink, direct, sink
-from bench.report import Scenario
+from bench.relays import Relay, Sink, direct, sink
+from bench.report import Results, show, surroundings, write
+from bench.scenarios import Scenario
 from gateway.testing.ca import CA
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +41,9 @@ def target(tmp_path: Path) -> Iterator[Sink]:
 @pytest.mark.parametrize(
     "scenario",
     [
-        Scenario(size=4096, messages=45, per_connection=20, connections=3),
-        Scenario(size=4096, messages=7, per_connection=1, connections=2),
-        Scenario(size=3_000_000, messages=3, per_connection=20, connections=1),
+        Scenario("test", size=4096, messages=45, per_connection=20, connections=3),
+        Scenario("test", size=4096, messages=7, per_connection=1, connections=2),
+        Scenario("test", size=3_000_000, messages=3, per_connection=20, connections=1),
     ],
     ids=lambda scenario: scenario.label,
 )
@@ -126,6 +132,42 @@ def test_work_is_counted_over_the_whole_tree_also_of_those_that_ended() -> None:
         assert worked(tree(shell.pid)) > 0.04
         assert settle(lambda: tree(shell.pid)) >= worked([shell.pid]) > 0
     assert worked([shell.pid]) == 0
+
+
+def test_a_crowd_stands_and_a_stream_passes_beside_it(target: Sink) -> None:
+    relay = direct(target)
+    crowd = measure_crowd(relay, target, idle=20, stream=Scenario("crowd", 4096, 20, 5, 2))
+    assert (crowd.stand, crowd.delivered, crowd.unanswered) == (20, 20, 0)
+    assert 0 < crowd.banner_p50 <= crowd.banner_p99 < 1
+    slowed = measure_slow(relay, target, slow=8, stream=Scenario("slow", 4096, 20, 5, 2, rate=100))
+    assert (slowed.stand, slowed.alone.delivered, slowed.beside.delivered) == (8, 20, 20)
+
+
+def test_a_relay_that_answers_nothing_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        relay = Relay("silent", "127.0.0.1", silent.getsockname()[1], list, tls=True)
+        told = generate(relay, Scenario("test", 4096, 3, 1, 2), "none", patience=0.3)
+    assert (told["accepted"], told["refused"]) == (0, 3)
+
+
+def test_reports_tell_medians_spread_and_what_is_missing(tmp_path: Path) -> None:
+    stream = Scenario("4k20", 4096, 10, 5, 2)
+    whole = Rate("gateway", "4k20", 10, 10, 0, 0, 200.0, 210.0, 2.0, 0.1, 0.1, 0.01, 0.02, 0.0, 0.01, 2, [])
+    torn = replace(whole, delivered=9, refused=1, per_second=100.0, errors=["<&>"])
+    results = Results(scenarios=[stream], rates=[whole, replace(whole, per_second=300.0), torn])
+    console = Console(width=160, record=True, file=io.StringIO())
+    show(results, console)
+    bars(results, console)
+    told = console.export_text()
+    assert "200 (100-300)!" in told
+    assert "gateway, 4k20: 9 of 10 arrived, 0 twice, 1 refused" in told
+    facts = surroundings(tmp_path)
+    assert str(facts["file_system"]) != "unknown"
+    write(tmp_path / "figures.json", results, facts)
+    plot(tmp_path / "figures.svg", results, facts)
+    assert json.loads((tmp_path / "figures.json").read_text())["rates"][2]["delivered"] == 9
+    assert ET.parse(tmp_path / "figures.svg").getroot().tag.endswith("svg")
+    assert not results.complete
 
 
 def test_bodies_have_the_size_asked_for() -> None:
