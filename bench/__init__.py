@@ -10,4 +10,5 @@
 8. ``scenarios`` - what can be run, by name; ``measure``: one of them through one relay
 9. ``report``    - the tables for people, the JSON for later; ``plot``: the bars
 10. ``__main__`` - the order in which they run
+11. ``profile``  - where the gateway's time goes; ``stages``: how a stack is told to be of a stage
 """

@@ -137,7 +137,7 @@ class Load:
             elif time.monotonic() > until:
                 break
             yield time.monotonic() + _LOOK
-        if seen < total:
+        if result.accepted + result.refused < total:
             result.give_up(f"nothing was answered for {self._order.patience:g} s")
             result.refused = total - result.accepted
             self._numbers = iter(())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["settle", "tree", "worked"]
+__all__ = ["settle", "threads", "tree", "worked"]
 
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 _QUIET: Final = 0.25  # seconds over which a relay may work a tick, and counts as done
@@ -35,13 +36,28 @@ def worked(pids: list[int]) -> float:
     """
     ticks = 0
     for pid in pids:
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            ticks += sum(_times(Path(f"/proc/{pid}/stat")))
+    return ticks * _TICK
+
+
+def threads(pids: list[int]) -> dict[int, float]:
+    """Seconds of CPU by thread id, of all living threads of these processes."""
+    found: dict[int, float] = {}
+    for pid in pids:
         try:
-            # The name in parentheses may hold anything; behind it stand fields 3 and on (proc(5)): 14 to 17 are wanted.
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                found[int(task.name)] = sum(_times(task / "stat")[:2]) * _TICK
         except OSError:
             continue
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks * _TICK
+    return found
+
+
+def _times(path: Path) -> list[int]:
+    """User and system time, own and of children that were waited for, in ticks: fields 14 to 17 of proc(5)."""
+    # The name in parentheses may hold anything; behind it stands field 3.
+    fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return [int(field) for field in fields[11:15]]
 
 
 def settle(pids: Callable[[], list[int]]) -> float:

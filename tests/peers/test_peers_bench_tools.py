@@ -50,6 +50,7 @@ def target(tmp_path: Path) -> Iterator[Sink]:
 def test_what_the_generator_sends_the_sink_counts(target: Sink, scenario: Scenario) -> None:
     rate = measure(direct(target), target, scenario)
     assert rate.complete, rate.errors
+    assert not rate.errors
     assert rate.per_second > 0
     counted = target.count()
     assert counted.messages == scenario.messages
