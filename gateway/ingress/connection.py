@@ -33,6 +33,8 @@ from gateway.mail.envelope import ReceivedTls
 __all__ = ["Connection", "Disconnect", "Host", "Phase", "stopping_refusal"]
 
 HANDSHAKE_TIMEOUT = 30
+#: Replies that are gathered, at most, before they leave.
+MOST_SAID = 100
 #: How long a session that was told to go may take to hang up, in seconds of the server's clock.
 LINGER = 5.0
 
@@ -101,6 +103,8 @@ class Connection(SMTP, abc.ABC):
         self._tls: ReceivedTls | None = None
         self._certificate_names: frozenset[str] = frozenset()
         self._message_id: str | None = None
+        self._said: list[bytes] = []  # replies that have not left yet
+        self._known_arrival: Arrival | None = None
         self._pace: Pace | None = None  # of the message whose content is on its way
         self.task: asyncio.Task[None] | None = None
 
@@ -187,6 +191,8 @@ class Connection(SMTP, abc.ABC):
             self._phase = Phase.CLOSING
             self._deadline = self._services.clock.monotonic() + LINGER
         if self._wire is not None:
+            if self._said and not self._wire.is_closing():
+                self._wire.write(self._take_said())
             self._wire.close()
         await self._reset()
         if self._place is not None:
@@ -230,7 +236,7 @@ class Connection(SMTP, abc.ABC):
         if handshake:
             self.abort()  # there is no wire yet on which a reply could be read
         elif self._wire is not None and not self._wire.is_closing():
-            self._wire.write(refused.line.encode("ascii") + b"\r\n")
+            self._wire.write(self._take_said() + refused.line.encode("ascii") + b"\r\n")
             self._wire.close()
 
     @property
@@ -251,6 +257,10 @@ class Connection(SMTP, abc.ABC):
 
     async def _read_line(self, longest: int) -> Line | None:
         """The next command; None where there will be none. Between the chunks of a message its pace counts on."""
+        line = None if self._closing else self._input.take_line(longest)
+        if line is not None:
+            return line
+        await self.flush()
         self._wait(Phase.COMMAND, self._host.terms.limits.command_timeout)
         if self._pace is not None:
             self._pace.wait()
@@ -267,9 +277,13 @@ class Connection(SMTP, abc.ABC):
         pace = self._pace
         if pace is None:
             pace = self._pace = Pace(self._services.clock)
+        octets = b"" if self._closing else self._input.take(most)
+        if octets:
+            pace.go_on(len(octets))
+            return octets
+        await self.flush()
         self._wait(Phase.DATA, self._host.terms.limits.data_timeout)
         pace.wait()
-        octets = b""
         try:
             octets = await self._input.read(most)
         finally:
@@ -286,16 +300,35 @@ class Connection(SMTP, abc.ABC):
     # -- talking ---------------------------------------------------------------------------------------------------
 
     async def push(self, status: str | bytes) -> None:
-        """Send one line (or several, already joined). Raises ``ConnectionError`` where the client is gone."""
-        data = status if isinstance(status, bytes) else status.encode("utf-8")
-        wire = self._wire
-        if wire is None or wire.is_closing():
+        """Say one line (or several, already joined). It leaves when we next wait for the client.
+
+        So the replies to commands that came together go together (RFC 2920 section 3.2). Raises ``ConnectionError``
+        where the client is gone.
+        """
+        if self._wire is None or self._wire.is_closing():
             raise ConnectionResetError("the client is gone")
-        wire.write(data + b"\r\n")
-        if self._phase is Phase.BUSY:
-            # A client that does not read its replies must not keep the session for ever.
-            self._wait(Phase.BUSY, self._host.terms.limits.command_timeout)
-        await self._drain_helper()  # type: ignore[attr-defined] # of asyncio's FlowControlMixin, left out of its stubs
+        self._said.append((status if isinstance(status, bytes) else status.encode("utf-8")) + b"\r\n")
+        if len(self._said) >= MOST_SAID:
+            await self.flush()
+            await asyncio.sleep(0)  # whoever sends so many commands at once lets the others have their turn
+
+    async def flush(self) -> None:
+        """Send what was said. Raises ``ConnectionError`` where the client is gone."""
+        if not self._said:
+            return
+        if self._wire is None or self._wire.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self._wire.write(self._take_said())
+        if self._paused:  # type: ignore[attr-defined] # of asyncio's FlowControlMixin, left out of its stubs
+            if self._phase is Phase.BUSY:
+                # A client that does not read its replies must not keep the session for ever.
+                self._wait(Phase.BUSY, self._host.terms.limits.command_timeout)
+            await self._drain_helper()  # type: ignore[attr-defined] # as above
+
+    def _take_said(self) -> bytes:
+        said = b"".join(self._said)
+        self._said.clear()
+        return said
 
     def _note(self, refused: Refusal) -> None:
         """One event and one count for every refusal."""
@@ -314,8 +347,11 @@ class Connection(SMTP, abc.ABC):
         )
 
     def _arrival(self) -> Arrival:
-        names = frozenset({self._listener.name, self._listener.address})
-        return Arrival(self._address, names, self._certificate_names)
+        known = self._known_arrival
+        if known is None:
+            names = frozenset({self._listener.name, self._listener.address})
+            known = self._known_arrival = Arrival(self._address, names, self._certificate_names)
+        return known
 
     # -- TLS -------------------------------------------------------------------------------------------------------
 
@@ -368,6 +404,7 @@ class Connection(SMTP, abc.ABC):
         )
         if certificate is not None:
             self._certificate_names = certificate.names
+            self._known_arrival = None
             self._log = self._log.bind(client_certificate=certificate.subject, client_chain=certificate.chain)
 
 

@@ -105,6 +105,7 @@ class Content:
         gone = self._connection.has_ended
         try:
             await self._connection.push(f"250 2.0.0 Accepted as {message_id}")
+            await self._connection.flush()
         except ConnectionError:
             gone = True
         self.result = "client_gone" if gone else "accepted"

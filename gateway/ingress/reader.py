@@ -41,6 +41,7 @@ class ChunkReader(asyncio.StreamReader):
 
     # The standard library keeps these to itself, but has kept their names since 3.4; the tests run on each version.
     _buffer: bytearray
+    _exception: BaseException | None
     _transport: Any
 
     @property
@@ -56,6 +57,22 @@ class ChunkReader(asyncio.StreamReader):
         """Put ``data`` back in front of what is still to be read."""
         if data:
             self._buffer[:0] = data
+
+    def take_line(self, limit: int) -> Line | None:
+        """The next command line where all of it has arrived; None where :meth:`read_line` must say what comes."""
+        end = self._buffer.find(b"\n", 0, limit)
+        if end < 0 or self._exception is not None:
+            return None
+        return _judged(self.take(end + 1))
+
+    def take(self, most: int) -> bytes:
+        """Up to so many of the bytes that have arrived; b"" where none have, or the connection broke."""
+        if not self._buffer or self._exception is not None:
+            return b""
+        taken = bytes(memoryview(self._buffer)[:most])
+        del self._buffer[:most]
+        self._maybe_resume_transport()  # type: ignore[attr-defined] # of asyncio's StreamReader, left out of its stubs
+        return taken
 
     async def read_line(self, limit: int) -> Line | None:
         """The next command line; None at the end of the stream (an unfinished line is not a command).
@@ -77,9 +94,13 @@ class ChunkReader(asyncio.StreamReader):
             break
         if overlong or len(raw) > limit:
             return Line(start or raw[:_BEGINNING], LineFault.TOO_LONG)
-        line = raw[:-2]
-        if not raw.endswith(b"\r\n") or b"\r" in line:
-            return Line(raw[:_BEGINNING], LineFault.BARE_LINE_END)
-        if b"\0" in line:
-            return Line(raw[:_BEGINNING], LineFault.NUL)
-        return Line(line)
+        return _judged(raw)
+
+
+def _judged(raw: bytes) -> Line:
+    line = raw[:-2]
+    if not raw.endswith(b"\r\n") or b"\r" in line:
+        return Line(raw[:_BEGINNING], LineFault.BARE_LINE_END)
+    if b"\0" in line:
+        return Line(raw[:_BEGINNING], LineFault.NUL)
+    return Line(line)

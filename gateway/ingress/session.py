@@ -169,6 +169,7 @@ class SmtpSession(Connection):
             raise refusal(503, "5.5.1", "TLS is already in use", Reason.SYNTAX)
         if not self._offers_tls():
             raise refusal(502, "5.5.1", "STARTTLS is not offered here", Reason.UNKNOWN_COMMAND)
+        await self.flush()
         self._expect_silence()
         assert self._wire is not None
         # Not pushed: no other task may run - and no byte be read - between this reply and the handshake.

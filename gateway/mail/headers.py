@@ -23,9 +23,10 @@ __all__ = [
     "without",
 ]
 
-# RFC 5322 section 3.6.8 ftext; white space before the colon is obsolete syntax that some parsers
-# still take as the same field, so it is recognised here too - a marker must not hide behind a space.
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+# A field with its continuation lines and all their line ends, whatever these are. RFC 5322 section 3.6.8 ftext; white
+# space before the colon is obsolete syntax that some parsers still take as the same field, so it is recognised here
+# too - a marker must not hide behind a space.
+_WHOLE = re.compile(rb"([!-9;-~]+)[ \t]*:[^\r\n]*(?:\r\n?|\n|\Z)(?:[ \t][^\r\n]*(?:\r\n?|\n|\Z))*")
 
 
 class HeaderError(ValueError):
@@ -60,23 +61,20 @@ def split_message(data: bytes) -> tuple[bytes, bytes]:
 
 def fields(block: bytes) -> Iterator[Field]:
     """The fields of a header block, in order. Raises :class:`HeaderError` for a line that is no field."""
-    name = ""
-    parts: list[bytes] = []
-    for number, line in enumerate(block.splitlines(keepends=True), 1):
-        if line[:1] in (b" ", b"\t"):
-            if not parts:
-                raise HeaderError(f"header line {number} continues nothing")
-            parts.append(line)
-            continue
-        if parts:
-            yield Field(name, b"".join(parts))
-        match = _FIELD.match(line)
+    end = 0
+    while end < len(block):
+        match = _WHOLE.match(block, end)
         if match is None:
-            raise HeaderError(f"header line {number} is not a field")
-        name = match.group(1).decode("ascii").lower()
-        parts = [line]
-    if parts:
-        yield Field(name, b"".join(parts))
+            raise _fault(block[:end], block[end:])
+        end = match.end()
+        yield Field(match[1].decode("ascii").lower(), match[0])
+
+
+def _fault(before: bytes, rest: bytes) -> HeaderError:
+    number = len(before.splitlines()) + 1
+    if rest[:1] in (b" ", b"\t"):
+        return HeaderError(f"header line {number} continues nothing")
+    return HeaderError(f"header line {number} is not a field")
 
 
 def values(found: Iterable[Field], name: str) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Any
 
 __all__ = [
@@ -77,6 +78,12 @@ DEFAULT_METHODS = frozenset({Method.TLS, Method.SMIME, Method.PGP, Method.PDF, M
 DEFAULT_PREFERENCE = (Method.TLS, Method.PLAIN, Method.SMIME, Method.PGP, Method.PDF, Method.PORTAL)
 
 
+@lru_cache(maxsize=256)
+def _ranking(methods: frozenset[Method], prefer: tuple[Method, ...]) -> tuple[Method, ...]:
+    ranked = tuple(method for method in prefer if method in methods)
+    return ranked + tuple(method for method in DEFAULT_PREFERENCE if method in methods - set(ranked))
+
+
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
     """A rule that matched, and in words what it did: ``require tls verified``, ``hold: review``."""
@@ -137,8 +144,7 @@ class Requirement:
 
     def ranking(self) -> tuple[Method, ...]:
         """The allowed methods, best first; those that the preference forgot come last."""
-        ranked = tuple(method for method in self.prefer if method in self.methods)
-        return ranked + tuple(method for method in DEFAULT_PREFERENCE if method in self.methods - set(ranked))
+        return _ranking(self.methods, self.prefer)
 
     def as_json(self) -> dict[str, Any]:
         """A complete, plain form: what the queue keeps and what ``trace`` shows."""
