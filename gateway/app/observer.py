@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 import structlog
 
@@ -26,6 +27,10 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._raised: Counter[str] = Counter()
+        # A label set is looked up under a lock, anew at each use; there are few of them (see ``observe.metrics``).
+        self._received = cache(metrics.messages_received.labels)
+        self._recipients = cache(metrics.recipients.labels)
+        self._delivery = cache(metrics.delivery_seconds.labels)
 
     def take_raised(self) -> dict[str, int]:
         """The alarms since the last call, each with how often: they become events (``watch``)."""
@@ -50,7 +55,7 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
 
     def finished(self, method: Method, outcome: str, seconds: float) -> None:  # noqa: ARG002  the seam's shape
         """A recipient's attempt ended."""
-        self._metrics.delivery_seconds.labels(str(method)).observe(seconds)
+        self._delivery(str(method)).observe(seconds)
 
     # both
     def alarm(self, kind: str) -> None:
@@ -62,13 +67,14 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     # queue
     def terminal(self, method: str, state: str) -> None:
         """A recipient ended; one that was dropped needs a look."""
-        self._metrics.recipients.labels(method or "none", state).inc()
+        self._recipients(method or "none", state).inc()
         if state == State.DROPPED:
             self.alarm("dropped")
 
     def possible_duplicates(self, number: int) -> None:
         """Recipients that may get a message twice."""
-        self._metrics.possible_duplicates.inc(number)
+        if number:
+            self._metrics.possible_duplicates.inc(number)
 
     def poisoned(self, number: int) -> None:
         """Recipients held because their workers died."""
@@ -84,7 +90,7 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     # ingress
     def received(self, connector: str, result: str) -> None:
         """The end of one DATA."""
-        self._metrics.messages_received.labels(connector or "none", result).inc()
+        self._received(connector or "none", result).inc()
 
     def connections(self, listener: str, change: int) -> None:
         """A connection came or went."""

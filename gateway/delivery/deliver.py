@@ -252,6 +252,7 @@ class Deliverer:
             ret=envelope.ret,
             envid=envelope.envid,
             permit=flight.take_off,
+            plain=claim.plain,
         )
 
     def _body(self, claim: Claim) -> AsyncIterator[bytes]:
@@ -263,9 +264,11 @@ class Deliverer:
         """The same transaction for a peer without 8BITMIME. Raises :class:`CannotConvert`."""
         if transaction.size > _MAX_CONVERTED:
             raise CannotConvert("the message is too large to be rewritten")
-        original = b"".join([piece async for piece in transaction.body()])
+        original = transaction.plain or b"".join([piece async for piece in transaction.body()])
         converted = await asyncio.to_thread(_rewritten, original)
-        return replace(transaction, body=lambda: _once(converted), size=len(converted), eight_bit=False)
+        return replace(
+            transaction, body=lambda: _once(converted), plain=converted, size=len(converted), eight_bit=False
+        )
 
     # -- 7: durable ---------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from gateway.config.model import Settings
 from gateway.config.outbound import Credentials, Pin, Route
@@ -24,7 +25,7 @@ from gateway.mail.address import Address
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.protection import Assurance, Method
 
-__all__ = ["Hop", "NextHop", "Unreachable", "find_next_hop", "guard_of", "route_for"]
+__all__ = ["Hop", "NextHop", "SiteKey", "Unreachable", "find_next_hop", "guard_of", "route_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,22 @@ class Hop:
     exempt: bool = False
 
 
+class SiteKey:
+    """Values that are compared as a whole; their hash is taken once."""
+
+    __slots__ = ("_hash", "_values")
+
+    def __init__(self, values: tuple[object, ...]) -> None:
+        self._values = values
+        self._hash = hash(values)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, SiteKey) and self._values == other._values)
+
+
 @dataclass(frozen=True, slots=True)
 class NextHop:
     """The hosts to try in order, and the policy for the session; hashable: the key of connection reuse.
@@ -53,15 +70,20 @@ class NextHop:
     source: str | None = None
     credentials: Credentials | None = None
     excluded: tuple[tuple[str, Failure], ...] = ()
+    _key: SiteKey | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def key(self) -> SiteKey:
         """What two messages must share to share a connection, or a failure: site, TLS policy, source.
 
         Hosts count with the names that their certificate may carry and with their exemption: a route's own words
         about a host must never be believed for mail that found the same host by MX.
         """
-        return (frozenset(self.hops), self.policy, self.source, self.credentials, self.excluded)
+        key = self._key
+        if key is None:
+            key = SiteKey((frozenset(self.hops), self.policy, self.source, self.credentials, self.excluded))
+            object.__setattr__(self, "_key", key)
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +170,7 @@ def _policy(
     )
 
 
+@lru_cache(maxsize=1024)
 def _by_route(route: Route, method: Method, required: Assurance, *, own: bool) -> NextHop:
     """A route's own ``tls`` is a floor in both methods: what the administrator asked of this hop."""
     certificate = None

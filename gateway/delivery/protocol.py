@@ -139,12 +139,12 @@ class SmtpProtocol(StockProtocol):
             if self._fault is not None:
                 raise self._fault
             self._waiter = self._loop.create_future()
+            # A timer that breaks the connection off, which wakes us: it costs a quarter of asyncio.timeout.
+            late = self._loop.call_later(timeout, self.fail, TimedOut(f"no reply within {timeout:g} s"))
             try:
-                async with asyncio.timeout(timeout):
-                    await self._waiter
-            except TimeoutError:
-                self.fail(TimedOut(f"no reply within {timeout:g} s"))
+                await self._waiter
             finally:
+                late.cancel()
                 self._waiter = None
         if self._replies:
             return self._replies.popleft()
@@ -152,6 +152,8 @@ class SmtpProtocol(StockProtocol):
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
         """Wait until the peer has taken enough of what was written. Raises :class:`ConnectionFault`."""
+        if self._fault is None and not self._paused:
+            return
         try:
             async with asyncio.timeout(timeout):
                 await self._drain_helper()

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from gateway.mail.address import Address
-from gateway.mail.envelope import Message
+from gateway.mail.envelope import Message, ReceivedTls
 from gateway.mail.loopmark import make_mark
 from gateway.mail.reply import clean_text
 
@@ -30,15 +31,23 @@ def _received(message: Message, hostname: str) -> bytes:
     envelope = message.envelope
     if not envelope.client_address:
         return b""  # mail of our own was received from nobody
-    helo = clean_text(envelope.helo, 255).replace("(", "").replace(")", "") or "unknown"
-    if not helo.isascii():
-        helo = helo.encode("ascii", "replace").decode("ascii")
-    address = envelope.client_address
-    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    origin = _origin(envelope.helo, envelope.client_address, envelope.tls)
     protocol = envelope.protocol or "ESMTP"
-    lines = [f"Received: from {helo} ({literal})"]
-    if envelope.tls is not None:
-        lines.append(f"\t(using {envelope.tls.version} with cipher {envelope.tls.cipher})")
-    lines.append(f"\tby {hostname} with {protocol} id {message.id};")
-    lines.append(f"\t{format_datetime(datetime.fromtimestamp(int(message.received), UTC))}")
-    return ("\r\n".join(lines) + "\r\n").encode("ascii", "replace")
+    text = f"{origin}\tby {hostname} with {protocol} id {message.id};\r\n\t{_date(int(message.received))}\r\n"
+    return text.encode("ascii", "replace")
+
+
+@lru_cache(maxsize=1024)
+def _origin(helo: str, address: str, tls: ReceivedTls | None) -> str:
+    """What the messages of one client share."""
+    name = clean_text(helo, 255).replace("(", "").replace(")", "") or "unknown"
+    if not name.isascii():
+        name = name.encode("ascii", "replace").decode("ascii")
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    line = f"Received: from {name} ({literal})\r\n"
+    return line if tls is None else f"{line}\t(using {tls.version} with cipher {tls.cipher})\r\n"
+
+
+@lru_cache(maxsize=64)
+def _date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC))

@@ -59,7 +59,8 @@ class Transaction:
     ``body`` opens the octets anew, CRLF line ends, undotted; ``size`` is their exact number: a body that comes out
     longer or shorter never gets its final dot. ``prefix`` goes before it (trace fields of our own). ``required`` is
     the level that the session must have attained. ``eight_bit``: octets above 127 in the body. ``smtputf8``: the
-    message itself needs it. ``permit`` is called directly before MAIL FROM is written and raises to stop it.
+    message itself needs it. ``permit`` is called directly before MAIL FROM is written and raises to stop it. ``plain``
+    is the same body where it is in memory as a whole.
     """
 
     message_id: str
@@ -74,6 +75,7 @@ class Transaction:
     ret: str = ""
     envid: str = ""
     permit: Callable[[], None] | None = None
+    plain: bytes | None = None
 
     @property
     def octets(self) -> int:
@@ -277,13 +279,11 @@ class Conversation:
     async def _content(self) -> Reply:
         """The body and its final dot; the reply, which the accepted recipients' results are set by."""
         self.protocol.expect()  # the final reply may come before we are through, where the peer has seen enough
-        limit = self.timeouts.block + self.transaction.octets / _MIN_RATE
-        try:
-            async with asyncio.timeout(limit):
-                await self._body()
-        except TimeoutError:
-            self.protocol.fail(TimedOut(f"the peer did not take the message within {limit:.0f} s"))
-            raise _Broken(Failure(Stage.BODY, Verdict.TEMPORARY, str(self.protocol.fault))) from None
+        plain = self.transaction.plain
+        if plain is not None and len(plain) <= _BLOCK:
+            self._whole(plain)
+        else:
+            await self._streamed()
         try:
             await self.protocol.drain(self.timeouts.block)
             raw = await self.protocol.reply(self.timeouts.dot)
@@ -302,6 +302,23 @@ class Conversation:
             self._results[recipient] = RecipientResult(recipient, reply, refusal)
         return reply
 
+    def _whole(self, plain: bytes) -> None:
+        """A message that is no larger than a block, in one write with its final dot."""
+        encoder = BodyEncoder()
+        data = encoder.feed(self.transaction.prefix + plain)
+        self._check_length(encoder)
+        self._no_early_reply()
+        self._write(data + encoder.finish(), 0, Stage.BODY)
+
+    async def _streamed(self) -> None:
+        limit = self.timeouts.block + self.transaction.octets / _MIN_RATE
+        try:
+            async with asyncio.timeout(limit):
+                await self._body()
+        except TimeoutError:
+            self.protocol.fail(TimedOut(f"the peer did not take the message within {limit:.0f} s"))
+            raise _Broken(Failure(Stage.BODY, Verdict.TEMPORARY, str(self.protocol.fault))) from None
+
     async def _body(self) -> None:
         """Stream the message; with the last octets goes the final dot."""
         encoder = BodyEncoder()
@@ -312,13 +329,16 @@ class Conversation:
                 if len(pending) >= _BLOCK:
                     await self._take(bytes(pending))
                     pending.clear()
+        self._check_length(encoder)
+        pending += encoder.finish()
+        self._no_early_reply()
+        self._write(bytes(pending), 0, Stage.BODY)
+
+    def _check_length(self, encoder: BodyEncoder) -> None:
         if encoder.octets != self.transaction.octets:
             raise UnsafeOutput(
                 f"the message has {encoder.octets} octets instead of {self.transaction.octets}: its end is not sent"
             )
-        pending += encoder.finish()
-        self._no_early_reply()
-        self._write(bytes(pending), 0, Stage.BODY)
 
     async def _take(self, data: bytes) -> None:
         self._no_early_reply()

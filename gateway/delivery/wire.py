@@ -7,7 +7,7 @@ Nothing here trusts its caller: what would put a stray line end on the wire rais
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.errors import GuardViolation
 from gateway.mail.address import Address, AddressError
@@ -124,6 +124,10 @@ class Extensions:
     """What a peer offered in its answer to EHLO (RFC 5321 section 4.1.1.1): keyword in upper case -> parameters."""
 
     offered: tuple[tuple[str, str], ...] = ()
+    _keywords: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_keywords", frozenset(name for name, _ in self.offered))
 
     @classmethod
     def parse(cls, reply: RawReply) -> Extensions:
@@ -137,10 +141,12 @@ class Extensions:
         return cls(tuple(found.items()))
 
     def __contains__(self, keyword: str) -> bool:
-        return any(name == keyword for name, _ in self.offered)
+        return keyword in self._keywords
 
     def parameters(self, keyword: str) -> tuple[str, ...]:
         """The parameters of this (upper-case) keyword; empty where it was not offered."""
+        if keyword not in self._keywords:
+            return ()
         for name, parameters in self.offered:
             if name == keyword:
                 return tuple(parameters.split())

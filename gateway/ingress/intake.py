@@ -25,7 +25,6 @@ from gateway.ingress.seams import Submission
 from gateway.mail.address import Address
 from gateway.mail.dsn import Action
 from gateway.mail.envelope import Message, Recipient
-from gateway.mail.headers import HeaderError, decode_text, fields
 from gateway.mail.ids import uuid7
 from gateway.mail.protection import Assurance, Disposition, Method, Requirement, RuleMatch
 from gateway.policy import MessageFacts, Policy, evaluate, evaluate_envelope
@@ -148,17 +147,16 @@ class QueueIntake:
 
     def _judge(self, submission: Submission) -> list[NewRecipient]:
         started = self.clock.monotonic()
-        subject = _subject(submission.header_block)
         matched: set[str] = set()
         judged = []
         for recipient in submission.message.envelope.recipients:
-            entry = self._judge_one(submission, recipient, subject)
+            entry = self._judge_one(submission, recipient)
             matched.update(match.name for match in entry.requirement.rules)
             judged.append(entry)
         self.observer.evaluated(self.clock.monotonic() - started, matched)
         return judged
 
-    def _judge_one(self, submission: Submission, recipient: Recipient, subject: str | None) -> NewRecipient:
+    def _judge_one(self, submission: Submission, recipient: Recipient) -> NewRecipient:
         policy = self.policy()
         recipient = self._aliased(recipient)
         address = recipient.address
@@ -166,7 +164,7 @@ class QueueIntake:
         facts = MessageFacts(
             sender=submission.message.envelope.sender,
             recipient=address,
-            subject=subject,
+            subject=submission.subject,
             tags=submission.control.tags,
             protect=protect,
         )
@@ -185,6 +183,8 @@ class QueueIntake:
         return NewRecipient(recipient, requirement)
 
     def _aliased(self, recipient: Recipient) -> Recipient:
+        if recipient.address.local.casefold() != "postmaster":
+            return recipient
         settings = self.settings()
         own = f"postmaster@{settings.hostname}"
         if recipient.address.key == own and settings.postmaster.key != own:
@@ -232,16 +232,11 @@ class QueueIntake:
         if str(Method.PLAIN) in submission.control.protect:
             facts["ignored"] = "plain in X-Gateway-Protect"
         observed = submission.connector.stage is Stage.OBSERVE
-        message = replace(
-            submission.message,
-            envelope=replace(
-                envelope,
-                recipients=tuple(entry.recipient for entry in recipients),
-                # Not because of a recipient's address: each is looked at where it is delivered to, and must not ask
-                # of the others' hosts what only its own needs.
-                smtputf8=not (header.isascii() and (envelope.sender is None or envelope.sender.is_ascii)),
-            ),
-        )
+        message = submission.message
+        if any(entry.recipient is not given for entry, given in zip(recipients, envelope.recipients, strict=True)):
+            message = replace(
+                message, envelope=replace(envelope, recipients=tuple(entry.recipient for entry in recipients))
+            )
         return NewMessage(
             message=message,
             body=body,
@@ -270,17 +265,6 @@ class QueueIntake:
 def _status_and_words(error: str) -> tuple[str, str]:
     status, _, text = error.partition(" ")
     return status, text or "It was rejected by the policy of your organisation."
-
-
-def _subject(block: bytes) -> str | None:
-    """The decoded subject; "" where there is none, None where it cannot be known for certain."""
-    try:
-        found = [field for field in fields(block) if field.name == "subject"]
-    except HeaderError:
-        return None
-    if not found:
-        return ""
-    return decode_text(found[0].value) if len(found) == 1 else None
 
 
 def _protect(names: Sequence[str]) -> frozenset[Method] | None:

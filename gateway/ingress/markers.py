@@ -55,9 +55,9 @@ class Markers:
         """Whether a field of this lower-case name is taken out."""
         return name in self.names or (name.startswith(_OURS) and name not in _TRACE)
 
-    def strip(self, found: Sequence[Field]) -> bytes:
-        """The header block that remains."""
-        return b"".join(field.raw for field in found if not self.is_marker(field.name))
+    def strip(self, found: Sequence[Field]) -> tuple[Field, ...]:
+        """The fields that remain."""
+        return tuple([field for field in found if not self.is_marker(field.name)])
 
 
 def parse_block(block: bytes) -> tuple[Field, ...]:
@@ -67,7 +67,7 @@ def parse_block(block: bytes) -> tuple[Field, ...]:
     """
     found = tuple(fields(block))
     for field in found:
-        if any(not line.strip(b" \t") for line in field.raw.split(b"\r\n")[1:-1]):
+        if field.raw.count(b"\n") > 1 and any(not line.strip(b" \t") for line in field.raw.split(b"\r\n")[1:-1]):
             raise HeaderError(f"field {field.name} holds an empty continuation line")
     return found
 
@@ -78,6 +78,8 @@ def control_headers(found: Iterable[Field]) -> ControlHeaders:
     tags: set[str] = set()
     keys: list[str] = []
     for field in found:
+        if not field.name.startswith(_OURS):
+            continue
         if field.name == PROTECT:
             if protect:
                 # Two sets: their union would be wider than either, and "narrow, never widen" is the promise.

@@ -14,6 +14,7 @@ is thrown away, so that the session stays in step with its client.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from gateway.config.model import Connector
 from gateway.errors import Refusal
@@ -28,7 +29,7 @@ from gateway.ingress.seams import ControlHeaders, Spool, Submission
 from gateway.ingress.terms import Services
 from gateway.ingress.transaction import Transaction, not_allowed
 from gateway.mail.envelope import Envelope, Message
-from gateway.mail.headers import Field, HeaderError, has_non_ascii
+from gateway.mail.headers import Field, HeaderError, decode_text, has_non_ascii
 
 __all__ = ["Reception"]
 
@@ -39,7 +40,6 @@ class Reception:
     def __init__(self, transaction: Transaction, services: Services) -> None:
         self._transaction = transaction
         self._services = services
-        self._log = services.log.bind(message=transaction.id, session=transaction.client.session_id)
         self._header = HeaderCollector(transaction.terms.limits.header_size)
         self._size_limit = transaction.size_limit
         self._arrived = 0
@@ -50,6 +50,7 @@ class Reception:
         self._control = ControlHeaders()
         self._looping: frozenset[str] = frozenset()
         self._block = b""
+        self._subject: str | None = ""
         self._spool: Spool | None = None
         self._eight_bit = False
         self._separator = 2  # bytes of the empty line still to come, which the body hash leaves out
@@ -100,7 +101,10 @@ class Reception:
 
     async def _fail(self, error: Exception) -> Refusal:
         if not isinstance(error, Refusal):
-            self._log.error("reception_failed", exc_info=error)
+            transaction = self._transaction
+            self._services.log.error(
+                "reception_failed", message=transaction.id, session=transaction.client.session_id, exc_info=error
+            )
         self.refusal = refused = from_error(error)
         await self.abort()
         return refused
@@ -140,6 +144,7 @@ class Reception:
             violations=verdict.violations,
             dkim_signature=self._dkim.satisfied_by if self._dkim is not None and verdict.used_dkim else None,
             eight_bit=self._eight_bit,
+            subject=self._subject,
         )
 
     async def _read_header(self) -> None:
@@ -158,17 +163,18 @@ class Reception:
         except ControlError as error:
             raise refusal(550, "5.6.0", f"Message is malformed: {error}", Reason.MALFORMED) from None
         self._spool = await self._services.intake.open_spool(self._transaction.id)
-        self._block = self._transaction.terms.markers.strip(self._fields)
+        kept = self._transaction.terms.markers.strip(self._fields)
+        self._block = b"".join([field.raw for field in kept])
+        self._subject = _subject(kept)
         await self._write(self._block)
 
     def _decide(self, without_dkim: Verdict, facts: MessageFacts) -> None:
         """Keep the verdict, or put it off where a valid signature could change it."""
-        with_dkim = judge(
+        domains = {domain for each in self._transaction.candidates for domain in each.connector.accept.dkim}
+        if domains and without_dkim != judge(
             self._transaction.candidates,
             MessageFacts(facts.fields, facts.sender, facts.author, frozenset({facts.author.domain})),
-        )
-        if with_dkim != without_dkim:
-            domains = {domain for each in self._transaction.connectors for domain in each.accept.dkim}
+        ):
             check = DkimCheck.begin(facts, domains, self._services)
             if check is not None:
                 self._dkim = check
@@ -218,10 +224,9 @@ class Reception:
     def _message(self, connector: Connector, spool: Spool) -> Message:
         transaction = self._transaction
         mail, client = transaction.mail, transaction.client
-        addresses = [each.address for each in transaction.recipients]
-        if mail.sender is not None:
-            addresses.append(mail.sender)
-        smtputf8 = has_non_ascii(self._block) or not all(address.is_ascii for address in addresses)
+        # Not because of a recipient's address: each is looked at where it is delivered to, and must not ask of the
+        # others' hosts what only its own needs.
+        smtputf8 = has_non_ascii(self._block) or not (mail.sender is None or mail.sender.is_ascii)
         # RFC 3848, RFC 6531 section 4.3: how it came, for our Received field.
         protocol = ("UTF8SMTP" if mail.smtputf8 else "ESMTP") if client.extended else "SMTP"
         if client.tls is not None and client.extended:
@@ -240,3 +245,11 @@ class Reception:
             protocol=protocol,
         )
         return Message(transaction.id, self._services.clock.time(), envelope, spool.size, spool.digest())
+
+
+def _subject(kept: Sequence[Field]) -> str | None:
+    """The decoded subject; "" where there is none, None where it cannot be known for certain."""
+    found = [field for field in kept if field.name == "subject"]
+    if not found:
+        return ""
+    return decode_text(found[0].value) if len(found) == 1 else None

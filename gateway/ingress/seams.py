@@ -68,7 +68,7 @@ class Submission:
     ``header_block`` (markers already out). ``looping`` holds the ``Address.key`` of recipients that have passed
     three times. ``violations`` is what a connector in stage ``observe`` would have refused, in words.
     ``dkim_signature`` is the SHA-256 of the signature that satisfied the ``dkim`` factor. ``eight_bit``: some byte
-    of the body is above 127.
+    of the body is above 127. ``subject`` is decoded: "" where there is none, None where it cannot be known for certain.
     """
 
     message: Message
@@ -80,6 +80,7 @@ class Submission:
     violations: tuple[str, ...]
     dkim_signature: bytes | None
     eight_bit: bool
+    subject: str | None
 
 
 class Intake(Protocol):

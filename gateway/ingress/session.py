@@ -16,10 +16,12 @@ from gateway.config.model import Listener, ListenerTls
 from gateway.errors import GatewayError, Refusal
 from gateway.ingress.chunking import Chunk, is_bdat, parse_bdat
 from gateway.ingress.connection import Connection, Disconnect, Host, stopping_refusal
+from gateway.ingress.connectors import Arrival, Candidate, candidates
 from gateway.ingress.content import Content, discard, overrun, too_large
 from gateway.ingress.parameters import parse_mail, parse_rcpt
 from gateway.ingress.reader import Line, LineFault
 from gateway.ingress.refusals import Reason, from_error, refusal
+from gateway.ingress.terms import Terms
 from gateway.ingress.transaction import Client, Transaction, begin
 
 __all__ = ["SmtpSession"]
@@ -47,6 +49,7 @@ class SmtpSession(Connection):
         self._transaction: Transaction | None = None
         self._content: Content | None = None
         self._spoilt: Refusal | None = None  # why the chunks of this transaction are refused, up to the last one
+        self._known_candidates: tuple[Terms, Arrival, tuple[Candidate, ...]] | None = None
         self._errors = 0
         self._messages = 0
 
@@ -191,10 +194,19 @@ class SmtpSession(Connection):
         if self._messages >= terms.limits.session_messages:
             raise Disconnect(refusal(421, "4.7.0", "Enough messages in one session, connect again", Reason.MESSAGES))
         mail = parse_mail(arg or "", extended=self._extended)
-        client = Client(self._arrival(), self._helo, self._extended, self._tls, self._id)
-        self._transaction = begin(terms, client, mail, self._services)
+        arrival = self._arrival()
+        client = Client(arrival, self._helo, self._extended, self._tls, self._id)
+        self._transaction = begin(terms, client, mail, self._services, self._candidates(terms, arrival))
         self._message_id = self._transaction.id
         await self.push("250 2.1.0 Sender ok")
+
+    def _candidates(self, terms: Terms, arrival: Arrival) -> tuple[Candidate, ...]:
+        """What the connection factors say; the same for every MAIL, as long as neither side changes."""
+        known = self._known_candidates
+        if known is None or known[0] is not terms or known[1] is not arrival:
+            known = terms, arrival, candidates(terms.connectors, arrival, terms.networks)
+            self._known_candidates = known
+        return known[2]
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.3."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.config.model import Connector
 from gateway.errors import Refusal
-from gateway.ingress.connectors import Arrival, Candidate, Refused, candidates, check_sender
+from gateway.ingress.connectors import Arrival, Candidate, Refused, check_sender
 from gateway.ingress.limits import tightest
 from gateway.ingress.parameters import MailParameters, RcptParameters
 from gateway.ingress.refusals import Reason, refusal
@@ -53,36 +53,38 @@ class Transaction:
     mail: MailParameters
     candidates: tuple[Candidate, ...]
     recipients: list[Recipient] = field(default_factory=list)
+    #: The connectors that may still take it, and the tightest limit among them: that holds until it has found its own.
+    connectors: tuple[Connector, ...] = field(init=False)
+    size_limit: int = field(init=False)
     _keys: set[str] = field(default_factory=set)
 
-    @property
-    def connectors(self) -> tuple[Connector, ...]:
-        """The connectors that may still take it."""
-        return tuple(candidate.connector for candidate in self.candidates)
-
-    @property
-    def size_limit(self) -> int:
-        """The tightest among them, which holds until the message has found its own."""
-        return tightest(self.connectors, "message_size") or 0
+    def __post_init__(self) -> None:
+        self.connectors = tuple([candidate.connector for candidate in self.candidates])
+        self.size_limit = tightest(self.connectors, "message_size") or 0
 
     def add_recipient(self, wanted: RcptParameters, services: Services) -> None:
         """Take one more recipient. Raises :class:`gateway.errors.Refusal`."""
         limit = tightest(self.connectors, "recipients") or 0
-        if wanted.address.key in self._keys:
+        key = wanted.address.key
+        if key in self._keys:
             return
         if len(self.recipients) >= limit:
             raise refusal(452, "4.5.3", "Too many recipients, send the rest in another message", Reason.RECIPIENTS)
         refused = services.intake.check_recipient(self.connectors, self.mail.sender, wanted.address)
         if refused is not None:
             raise refused
-        self._keys.add(wanted.address.key)
+        self._keys.add(key)
         self.recipients.append(Recipient(wanted.address, wanted.notify, wanted.orcpt))
 
 
-def begin(terms: Terms, client: Client, mail: MailParameters, services: Services) -> Transaction:
-    """Open a transaction for MAIL. Raises :class:`gateway.errors.Refusal`."""
+def begin(
+    terms: Terms, client: Client, mail: MailParameters, services: Services, found: tuple[Candidate, ...]
+) -> Transaction:
+    """Open a transaction for MAIL; ``found`` are the candidates by connection factors.
+
+    Raises :class:`gateway.errors.Refusal`.
+    """
     message_id = services.intake.new_id()
-    found = candidates(terms.connectors, client.arrival, terms.networks)
     left, refused = check_sender(terms.connectors, found, mail.sender)
     if refused is not None:
         raise not_allowed(refused, message_id)

@@ -6,7 +6,7 @@ decides which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -66,19 +66,28 @@ class TlsEvidence:
     spki_sha256: str
     subject: str = ""
     not_after: float | None = None
+    #: Its plain form, kept: a session carries many messages.
+    _json: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
-        """The shape of ``trace``: version, cipher, assurance, chain, name, spki_sha256 (and a few more)."""
-        return {
-            "version": self.version,
-            "cipher": self.cipher,
-            "assurance": str(self.assurance),
-            "chain": self.chain,
-            "name": self.name,
-            "spki_sha256": self.spki_sha256,
-            "subject": self.subject,
-            "not_after": self.not_after,
-        }
+        """The shape of ``trace``: version, cipher, assurance, chain, name, spki_sha256 (and a few more).
+
+        Not to be changed.
+        """
+        found = self._json
+        if found is None:
+            found = {
+                "version": self.version,
+                "cipher": self.cipher,
+                "assurance": str(self.assurance),
+                "chain": self.chain,
+                "name": self.name,
+                "spki_sha256": self.spki_sha256,
+                "subject": self.subject,
+                "not_after": self.not_after,
+            }
+            object.__setattr__(self, "_json", found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

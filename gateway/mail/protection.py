@@ -10,6 +10,8 @@ from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Any
 
+from gateway.jsontext import to_json
+
 __all__ = [
     "DEFAULT_METHODS",
     "DEFAULT_PREFERENCE",
@@ -114,6 +116,9 @@ class Requirement:
     digest: str = ""
     prefer: tuple[Method, ...] = DEFAULT_PREFERENCE
     fallback_after: float = 900.0
+    #: Its two plain forms, kept: a policy has few different requirements, and every message writes them down.
+    _text: str | None = field(default=None, init=False, repr=False, compare=False)
+    _evidence: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     def join(self, newer: Requirement) -> Requirement:
         """This requirement tightened by one made later: it can never come out weaker than either.
@@ -160,6 +165,23 @@ class Requirement:
             "prefer": [str(method) for method in self.prefer],
             "fallback_after": self.fallback_after,
         }
+
+    def as_text(self) -> str:
+        """:meth:`as_json` as text."""
+        text = self._text
+        if text is None:
+            text = to_json(self.as_json())
+            object.__setattr__(self, "_text", text)
+        return text
+
+    def as_evidence(self) -> dict[str, Any]:
+        """:meth:`as_json` without what follows from the policy that its digest names. Not to be changed."""
+        evidence = self._evidence
+        if evidence is None:
+            data = self.as_json()
+            evidence = {key: data[key] for key in ("methods", "tls", "disposition", "reason", "rules", "policy")}
+            object.__setattr__(self, "_evidence", evidence)
+        return evidence
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Requirement:
@@ -216,15 +238,13 @@ class Decision:
     def as_json(self, recipient: str, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
         """The shape that ``explain`` prints for one recipient."""
         requirement = self.requirement
+        asked = requirement.as_evidence()
         return {
             "recipient": recipient,
-            "disposition": str(requirement.disposition),
+            "disposition": asked["disposition"],
             "method": None if self.method is None else str(self.method),
-            "requirement": {
-                "methods": [str(method) for method in requirement.ranking()],
-                "tls": str(requirement.tls),
-            },
-            "rules": [match.as_json() for match in requirement.rules],
+            "requirement": {"methods": asked["methods"], "tls": asked["tls"]},
+            "rules": asked["rules"],
             "passed_over": [entry.as_json() for entry in self.passed_over],
             "evidence": evidence,
             "actions": [],

@@ -44,11 +44,17 @@ class _Verdict:
 
 def evaluate(policy: Policy, facts: MessageFacts) -> Requirement:
     """What this message needs on its way to this recipient."""
-    untagged = replace(facts, tags=frozenset())
+    untagged = replace(facts, tags=frozenset()) if facts.tags else facts
     verdicts = [_judge(rule, facts, untagged) for rule in policy.rules]
-    verdicts.append(_judge_header(facts.protect))
+    if facts.protect is not None:
+        verdicts.append(_judge_header(facts.protect))
     verdicts = [verdict for verdict in verdicts if verdict.effects]
+    if not verdicts and policy.unmatched.methods:
+        return policy.unmatched
+    return _combined(policy, facts, verdicts)
 
+
+def _combined(policy: Policy, facts: MessageFacts, verdicts: list[_Verdict]) -> Requirement:
     methods = policy.protection.methods.union(*(verdict.added for verdict in verdicts))
     methods = methods.intersection(_ANY, *(verdict.kept for verdict in verdicts))
     rejects = [verdict.reject for verdict in verdicts if verdict.reject is not None]
@@ -95,10 +101,15 @@ def _told(name: str, text: str) -> str:
     return f"{text} (rule {name})"
 
 
+_SILENT = _Verdict("")
+
+
 def _judge(rule: Rule, facts: MessageFacts, untagged: MessageFacts) -> _Verdict:
     truth = _settled(rule, rule.when.truth(untagged))
     # A tag given by header may narrow and do nothing else: it makes a `require` match, and never unmakes one.
-    narrows = truth is not False or _settled(rule, rule.when.truth(facts)) is not False
+    narrows = truth is not False or (facts is not untagged and _settled(rule, rule.when.truth(facts)) is not False)
+    if truth is False and not narrows:
+        return _SILENT
     mark = " (cannot be known)" if truth is None else ""
     effects: list[str] = []
     verdict = _Verdict(rule.name)

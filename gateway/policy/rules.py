@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.mail.protection import DEFAULT_METHODS, DEFAULT_PREFERENCE, Assurance, Method
+from gateway.mail.protection import DEFAULT_METHODS, DEFAULT_PREFERENCE, Assurance, Method, Requirement
 from gateway.policy.conditions import Condition
 
 __all__ = ["Hold", "Policy", "Protection", "Require", "Rule"]
@@ -24,6 +24,17 @@ class Protection:
     tls: Assurance = Assurance.ENCRYPTED
     prefer: tuple[Method, ...] = DEFAULT_PREFERENCE
     fallback_after: float = 900.0
+
+    def requirement(self, digest: str) -> Requirement:
+        """What these defaults ask for by themselves, under the policy of this digest."""
+        return Requirement(
+            methods=self.methods,
+            # Method `tls` without any assurance would be `plain` by another name.
+            tls=max(Assurance.ENCRYPTED, self.tls),
+            digest=digest,
+            prefer=self.prefer,
+            fallback_after=self.fallback_after,
+        )
 
     def canonical(self) -> Any:
         """A plain form for the digest."""
@@ -92,6 +103,8 @@ class Policy:
     protection: Protection = Protection()
     rules: tuple[Rule, ...] = ()
     digest: str = field(init=False)
+    #: What mail needs that no rule speaks of.
+    unmatched: Requirement = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         ordered = sorted(self.rules, key=lambda rule: (rule.name, json.dumps(rule.canonical(), sort_keys=True)))
@@ -102,7 +115,9 @@ class Policy:
             "rules": [rule.canonical() for rule in self.rules],
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        object.__setattr__(self, "digest", digest)
+        object.__setattr__(self, "unmatched", self.protection.requirement(digest))
 
     @classmethod
     def default(cls) -> Policy:

@@ -5,7 +5,6 @@ Only when it is durable may ``250`` be said.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from gateway.errors import Refusal
-from gateway.jsontext import to_json
-from gateway.mail.protection import Requirement
 from gateway.queue.records import Claim, ClaimedRecipient, Idempotency, NewMessage, NewRecipient, envelope_json
 from gateway.queue.states import LIVE, State
 from gateway.store.prepared import Prepared
@@ -95,9 +92,9 @@ def insert_message(
         for n, recipient in enumerate(new.recipients, 1)
     ]
     transaction.run_many(_INSERT_RECIPIENT, rows)
-    for state, number in Counter(row["state"] for row in rows).items():
-        if State(state) in LIVE:
-            transaction.count(f"recipients.{state}", number)
+    for row in rows:
+        if row["state"] in LIVE:
+            transaction.count(f"recipients.{row['state']}", 1)
     _write_events(transaction, new, rows)
     if claim_until is None:
         return ()
@@ -133,7 +130,7 @@ def _recipient_row(  # noqa: PLR0917  the columns of a row
         "losses": 0,
         "unsure_since": None,
         "delay_notified": False,
-        "requirement": to_json(recipient.requirement.as_json()),
+        "requirement": recipient.requirement.as_text(),
         "decision": None,
         "method": None,
         "last_error": recipient.error or None,
@@ -160,18 +157,12 @@ def _write_events(transaction: Transaction, new: NewMessage, rows: list[dict[str
         message=message.id,
     )
     for row, recipient in zip(rows, new.recipients, strict=True):
-        data = {"requirement": _short(recipient.requirement), "state": row["state"]}
+        data: dict[str, Any] = {"requirement": recipient.requirement.as_evidence(), "state": row["state"]}
         if recipient.error:
             data["error"] = recipient.error
         transaction.event("decided", data, message=message.id, n=row["n"])
         if row["claimed_by"]:
             transaction.event("claimed", {"attempt": 1}, message=message.id, n=row["n"])
-
-
-def _short(requirement: Requirement) -> dict[str, Any]:
-    """The requirement as evidence: without what follows from the policy that its digest names."""
-    data = requirement.as_json()
-    return {key: data[key] for key in ("methods", "tls", "disposition", "reason", "rules", "policy")}
 
 
 def _claims(new: NewMessage, rows: list[dict[str, Any]]) -> tuple[Claim, ...]:

@@ -113,7 +113,7 @@ def _apply(transaction: Transaction, owner: str, message_id: str, outcome: Outco
         "decided": None if outcome.decision is None else to_json(outcome.decision),
         "unsure": outcome.unsure_since,
         "told": outcome.delay_notified,
-        "required": None if outcome.requirement is None else to_json(outcome.requirement.as_json()),
+        "required": None if outcome.requirement is None else outcome.requirement.as_text(),
         "why_held": outcome.hold_reason if held else None,
         "held_until": outcome.hold_until if held else None,
     }
