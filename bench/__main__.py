@@ -29,7 +29,7 @@ from tests.peers import postfix
 _ROOT: Final = Path(__file__).parents[1]
 _RELAYS: Final = ("direct", "postfix", "postfix-reuse", "gateway")
 _WARM_UP: Final = Scenario("warm-up", size=4096, messages=100, per_connection=20, connections=5)
-_CROWD: Final = Scenario("crowd", size=4096, messages=2000, per_connection=20, connections=200)
+_CROWD: Final = Scenario("crowd", size=4096, messages=2000, per_connection=20, connections=200, rate=100)
 _HEALTHY: Final = Scenario("slow", size=4096, messages=1000, per_connection=20, connections=20, rate=50)
 
 

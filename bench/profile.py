@@ -129,10 +129,19 @@ def main() -> int:
         before = threads(relay.pids())
         rate = measure(relay, target, scenario)
         worked = {thread: seconds - before.get(thread, 0.0) for thread, seconds in threads(relay.pids()).items()}
+        processes = [sum(worked.get(thread, 0.0) for thread in threads([pid])) for pid in relay.pids()]
         with _sampling(program, relay.pids(), options.rate, raw):
             sampled = measure(relay, target, scenario)
-    _show(Console(), scenario, (rate, sampled), worked, Samples(raw))
-    print(f"raw stacks: {raw}")
+    samples = Samples(raw)
+    if not samples.stages:
+        print(
+            "py-spy has seen nothing: may it trace other processes (ptrace_scope, a container's rights)?",
+            file=sys.stderr,
+        )
+        return 2
+    _show(Console(), scenario, (rate, sampled), worked, samples)
+    parts = ", ".join(f"{1000 * seconds / max(rate.delivered, 1):.2f}" for seconds in processes)
+    print(f"by process, from the one that was started on: {parts}\nraw stacks: {raw}")
     return 0
 
 

@@ -144,6 +144,11 @@ def _medians(rows: Iterable[tuple[float, ...]]) -> list[str]:
     return [_number(statistics.median(column)) for column in zip(*rows, strict=True)]
 
 
+def _waits(*seconds: float) -> list[str]:
+    """Milliseconds; nothing was measured where nobody was served."""
+    return [_number(value * 1e3) if value else "-" for value in seconds]
+
+
 def _memory(memories: list[Memory]) -> Table:
     columns = ("relay", "message", "RSS before", "RSS peak", "PSS before", "PSS peak", "PSS growth")
     table = _table("memory: all processes while one message passes, MB", columns)
@@ -157,13 +162,15 @@ def _memory(memories: list[Memory]) -> Table:
 
 def _crowd(crowds: list[Crowded]) -> Table:
     columns = ("relay", "idle stand", "PSS before", "with idle", "peak", "banner ms p50", "p99", "none", "arrived")
-    table = _table("crowd: PSS, MB, and banner with idle connections and 200 that send", columns)
+    table = _table(
+        "crowd: PSS, MB, and banner while connections stand idle and 200 more send 100 messages a second", columns
+    )
     for crowd in crowds:
         table.add_row(
             crowd.relay,
             f"{crowd.stand} of {crowd.idle}",
             *(f"{value / 1e6:.1f}" for value in (crowd.pss_before, crowd.pss_idle, crowd.pss_peak)),
-            *(_number(value * 1e3) for value in (crowd.banner_p50, crowd.banner_p99)),
+            *_waits(crowd.banner_p50, crowd.banner_p99),
             str(crowd.unanswered),
             f"{crowd.delivered} of {crowd.sent}",
         )
@@ -189,9 +196,9 @@ def _slow(slowed: list[Slowed]) -> Table:
         table.add_row(
             slow.relay,
             f"{slow.stand} of {slow.slow}",
-            *(_number(value * 1e3) for value in (alone.wait_p99, beside.wait_p99)),
-            f"{times:.2f}",
-            *(_number(value * 1e3) for value in (alone.wait_p50, beside.wait_p50, slow.banner_p99)),
+            *_waits(alone.wait_p99, beside.wait_p99),
+            f"{times:.2f}" if times else "-",
+            *_waits(alone.wait_p50, beside.wait_p50, slow.banner_p99),
             f"{beside.delivered} of {beside.sent}",
         )
     return table
