@@ -131,10 +131,10 @@ class Gateway:
         )
         recovered = await self._queue.recover()
         await self._queue.sweep_run_dir()
-        orphans = await self._store.sweep_orphans()
-        if recovered.recipients or orphans:
-            _log.info("recovered", recipients=recovered.recipients, orphans=len(orphans))
+        if recovered.recipients:
+            _log.info("recovered", recipients=recovered.recipients)
         self._spawn(self._queue.maintain(), "maintain")
+        self._spawn(self._sweep_orphans(), "orphans")  # it looks at every body file: nobody waits for it
         self._spawn(self._scheduler.run(), "schedule")
         self._watch = Watch(self._queue, self.metrics, self.clock, observer.take_raised)
         await self._watch.refresh()
@@ -169,6 +169,15 @@ class Gateway:
         }
         _log.info("ready", version=__version__, **self.ready)
 
+    async def _sweep_orphans(self) -> None:
+        try:
+            orphans = await self._store.sweep_orphans()
+        except StoreError as error:
+            _log.error("orphans_not_swept", error=str(error))
+            return
+        if orphans:
+            _log.info("orphans_swept", orphans=len(orphans))
+
     def _settings(self) -> Settings:
         return self._current.settings
 
@@ -179,8 +188,10 @@ class Gateway:
         )
 
     def _site_limits(self) -> SiteLimits:
-        connections = self._current.settings.delivery.connections
-        return SiteLimits(connections.per_site, connections.idle, connections.lifetime)
+        delivery = self._current.settings.delivery
+        connections = delivery.connections
+        rest = min(delivery.retry.first * 0.75, 45.0)  # below the shortest wait for a next try, jitter included
+        return SiteLimits(connections.per_site, connections.idle, connections.lifetime, rest)
 
     async def _lookup_txt(self, name: str) -> Sequence[bytes]:
         try:

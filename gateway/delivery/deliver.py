@@ -179,7 +179,7 @@ class Deliverer:
     ) -> None:
         host = hop.hops[0].host if hop.hops else ""
         try:
-            carried = await self.sites.carry(hop, transaction, self._seven_bit)
+            carried = await self.sites.carry(hop, transaction, self._seven_bit, origin=claim.origin)
         except CannotConvert as error:
             failure = Failure(Stage.MAIL, Verdict.DEFINITE, f"the peer lacks 8BITMIME and {error}")
             self._not_carried(claim, group, method, HostFailure(host, "", failure), status="5.6.3")

@@ -1,7 +1,11 @@
 """When what is due is taken: claims while there are free slots, sleeps until the next one is due.
 
-Work per step grows with what is due, not with what waits. Another process (an operator's command) may make something
-due; so the sleep is never longer than a second, and what it ends with is one look at an index.
+Work per step grows with what is due, not with what waits. Another process (a sibling, an operator's command) may make
+something due; so the sleep is never longer than a second, and what it ends with is one look at an index.
+
+No domain and no origin (a sender of a connector, see ``queue.turns``) may have all slots (``queue.shares``): there are
+always some for the next one. New mail for somebody whose older mail waits for a slot does not pass it by: it goes
+behind it.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from gateway.errors import StoreError
 from gateway.queue.outcomes import LeaseLost
 from gateway.queue.queue import Queue
 from gateway.queue.records import Claim, Outcome
+from gateway.queue.shares import Shares
 from gateway.queue.states import StateEvent
 
 __all__ = ["Scheduler"]
@@ -27,7 +32,7 @@ _log = structlog.get_logger()
 
 #: Recipients in delivery at once.
 MAX_ACTIVE = 400
-#: Recipients of one domain in delivery at once; fewer when slots run short, see :meth:`Scheduler._share`.
+#: Recipients of one domain in delivery at once; fewer when slots run short.
 MAX_PER_DOMAIN = 100
 #: Recipients claimed in one transaction.
 _CLAIM_BATCH = 100
@@ -36,6 +41,8 @@ MEMORY_BUDGET = 32 * 1024 * 1024
 _LONGEST_SLEEP = 1.0
 _AFTER_ERROR = 5.0
 _AGAIN = 0.05
+#: Between two parts of a look, where what is due is more than one look may seek through.
+_NEXT_PART = 0.001
 #: How long stopping waits for a claim that is being made.
 _LAST_CLAIM = 2.0
 #: When mail whose time is over is looked at again after a fault of our own: its schedule has nothing left to say.
@@ -49,40 +56,41 @@ class Scheduler:
         self._queue = queue
         self._deliverer = deliverer
         self._clock = clock
-        self._active: Counter[str] = Counter()
+        self._shares = Shares(MAX_ACTIVE, MAX_PER_DOMAIN)
+        self._memory: Counter[int] = Counter()  # bytes, by origin
         self._tasks: dict[asyncio.Task[None], Claim] = {}
-        self._memory = 0
         self._stopping = False
-        self._short_of_slots = False  # at the last look: what ends then makes room for what waits
+        # At the last look: what ends then makes room for what waits.
+        self._short_of_slots = False
+        self._freed = False
+        self._waiting_domains: frozenset[str] = frozenset()
+        self._waiting_origins: frozenset[int] = frozenset()
         self._running = asyncio.Lock()
 
     @property
     def active(self) -> int:
         """Recipients in delivery now."""
-        return self._active.total()
+        return self._shares.taken
 
-    def has_room(self, domains: Iterable[str], size: int) -> bool:
-        """Whether a message may begin as claimed: slots are free, and memory for its bytes."""
-        if self._stopping or self._memory + size > MEMORY_BUDGET:
+    def has_room(self, origin: int, domains: Iterable[str], size: int) -> bool:
+        """Whether a message may begin as claimed: slots are free, and memory for its bytes, for it among others."""
+        if self._stopping:
+            return False
+        if size and self._memory[origin] + size > (MEMORY_BUDGET - self._memory.total()) // 2:
             return False
         wanted = Counter(domains)
-        share = self._share()
-        return self.active + wanted.total() <= MAX_ACTIVE and all(
-            self._active[domain] + number <= share for domain, number in wanted.items()
+        if origin in self._waiting_origins or not self._waiting_domains.isdisjoint(wanted):
+            return False
+        shares = self._shares
+        return wanted.total() <= shares.left_for(origin) and all(
+            number <= shares.left_at(origin, domain) for domain, number in wanted.items()
         )
-
-    def _share(self) -> int:
-        """Recipients that one domain may have in delivery now: at most half of what is free.
-
-        So however many dead domains hold on to their slots, there are some left for one that lives.
-        """
-        return min(MAX_PER_DOMAIN, max((MAX_ACTIVE - self.active) // 2, 1))
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver these claims, each in a task of its own."""
         for claim in claims:
-            self._active[claim.domain] += len(claim.recipients)
-            self._memory += 0 if claim.plain is None else len(claim.plain)
+            self._shares.take(claim.origin, claim.domain, len(claim.recipients))
+            self._memory[claim.origin] += 0 if claim.plain is None else len(claim.plain)
             # What was accepted in the last moment is given back: the next start delivers it at once.
             work = self._give_back(claim) if self._stopping else self._deliver(claim)
             task = asyncio.create_task(work, name=f"deliver {claim.message.id}")
@@ -107,26 +115,28 @@ class Scheduler:
 
     async def _claim(self) -> float:
         """Claim what is due, as far as there are slots; how many seconds until it is worth looking again."""
-        free = MAX_ACTIVE - self.active
-        busy = self._busy()
-        self._short_of_slots = free <= 0 or bool(busy)
+        free = self._shares.free
         if free <= 0:
+            self._short_of_slots = True
             return _LONGEST_SLEEP
-        due = await self._queue.next_due(busy)
-        if due is None or due > self._clock.time():
-            return self._until(due)
+        self._freed = False
         room = min(max(free // 4, 1), _CLAIM_BATCH)  # they may all be of one domain
-        claims = await self._queue.claim(room, busy)
-        self.start(claims)
-        return 0.0 if claims else _AGAIN  # somebody else was faster
-
-    def _busy(self) -> list[str]:
-        share = self._share()
-        return [domain for domain, number in self._active.items() if number >= share]
+        taken = await self._queue.take(room, self._shares)
+        look = taken.look
+        self._waiting_domains, self._waiting_origins = look.passed_domains, look.passed_origins
+        self._short_of_slots = bool(look.passed_domains or look.passed_origins)
+        self.start(taken.claims)
+        if taken.claims:
+            return 0.0
+        if look.turns:
+            return _AGAIN  # somebody else was faster
+        if self._short_of_slots and self._freed:
+            return _NEXT_PART  # what ended during the look could not wake us yet
+        return _NEXT_PART if taken.again else self._until(look.first_waiting)
 
     def _until(self, due: float | None) -> float:
         """Seconds until it is worth looking again."""
-        if due is None or self.active >= MAX_ACTIVE:
+        if due is None:
             return _LONGEST_SLEEP
         return min(max(due - self._clock.time(), 0.01), _LONGEST_SLEEP)
 
@@ -201,9 +211,10 @@ class Scheduler:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         claim = self._tasks.pop(task)
-        self._active[claim.domain] -= len(claim.recipients)
-        if self._active[claim.domain] <= 0:
-            del self._active[claim.domain]
-        self._memory -= 0 if claim.plain is None else len(claim.plain)
+        self._shares.give_back(claim.origin, claim.domain, len(claim.recipients))
+        self._memory[claim.origin] -= 0 if claim.plain is None else len(claim.plain)
+        if self._memory[claim.origin] <= 0:
+            del self._memory[claim.origin]
+        self._freed = True
         if self._short_of_slots:
             self._queue.wake.set()

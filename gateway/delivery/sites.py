@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import structlog
 
@@ -22,6 +22,8 @@ from gateway.delivery.nexthop import Hop, NextHop
 from gateway.delivery.session import Session, SessionFailed
 from gateway.delivery.target import Environment, Target
 from gateway.delivery.transaction import NeedsSevenBit, StaleSession, Transaction, TransactionResult
+from gateway.delivery.turns import TurnLine
+from gateway.delivery.window import Window
 from gateway.directory.addresses import Family, find_addresses
 from gateway.directory.destinations import DestinationGuard
 from gateway.directory.resolver import DnsError, Resolver
@@ -34,8 +36,8 @@ _log = structlog.get_logger()
 
 #: Most addresses that one attempt dials, over all hosts.
 _MAX_ADDRESSES = 6
-#: Connections to a site that nothing is known about; it grows by one for as many successes as it has.
-_FIRST_WINDOW = 5.0
+#: Sites that are remembered though nothing is on its way to them, because they are dead.
+_MAX_DEAD = 10_000
 #: For hosts that the administrator named.
 _EVERYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 
@@ -71,8 +73,9 @@ class Failed:
 
 @dataclass(slots=True)
 class Job:
-    """One transaction to carry, and what to do where the peer needs 7-bit."""
+    """One transaction to carry, for whom, and what to do where the peer needs 7-bit."""
 
+    origin: int
     transaction: Transaction
     seven_bit: Callable[[Transaction], Awaitable[Transaction]]
     done: asyncio.Future[Carried | Failed]
@@ -80,24 +83,29 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SiteLimits:
-    """Per site: connections at once; seconds of idleness and of age after which one is ended."""
+    """Per site: connections at once; seconds of idleness and of age after which one is ended.
+
+    ``rest``: seconds that a dead site is left alone at most: shorter than a message waits for its next try.
+    """
 
     connections: int = 20
     idle: float = 2.0
     lifetime: float = 300.0
+    rest: float = 45.0
 
 
 @dataclass(slots=True)
 class _Site:
-    """``window``: connections that may be open now; it shrinks where connecting fails or the peer says 421."""
+    """``window``: how many connections there may be. ``last``: why nobody could connect, and when (monotonic)."""
 
     key: tuple[object, ...]
     hop: NextHop
-    window: float = _FIRST_WINDOW
-    waiting: deque[Job] = field(default_factory=deque)
+    window: Window = field(default_factory=Window)
+    waiting: TurnLine[Job] = field(default_factory=TurnLine)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     workers: int = 0
     idle: int = 0
+    last: tuple[float, Failed] | None = None
 
 
 class Sites:
@@ -122,28 +130,38 @@ class Sites:
         self._families = families
         self._on_session = on_session
         self._sites: dict[tuple[object, ...], _Site] = {}
+        self._resting: dict[tuple[object, ...], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def carry(
-        self, hop: NextHop, transaction: Transaction, seven_bit: Callable[[Transaction], Awaitable[Transaction]]
+        self,
+        hop: NextHop,
+        transaction: Transaction,
+        seven_bit: Callable[[Transaction], Awaitable[Transaction]],
+        *,
+        origin: int = 0,
     ) -> Carried | Failed:
         """Send one transaction to the site; waits for a connection where all of the site's are in use.
 
-        Raises what :meth:`Session.send` raises beyond a stale connection, and what ``seven_bit`` raises.
+        Those of different ``origin`` take turns. A site that is dead (``window``) is not dialled. Raises what
+        :meth:`Session.send` raises beyond a stale connection, and what ``seven_bit`` raises.
         """
         # New roots after a reload make a new site: what the old ones vouched for is not taken on trust.
         key = (hop.key, self._environment().trust)
         site = self._sites.setdefault(key, _Site(key, hop))
         site.hop = hop  # the newest order of hosts
-        job = Job(transaction, seven_bit, asyncio.get_running_loop().create_future())
-        site.waiting.append(job)
+        now = self._environment().clock.monotonic()
+        if site.last is not None and not site.workers and site.window.is_dead(now):
+            since, failed = site.last
+            return _from_memory(failed, now - since)
+        job = Job(origin, transaction, seven_bit, asyncio.get_running_loop().create_future())
+        site.waiting.push(origin, job)
         site.arrived.set()
         self._staff(site)
         try:
             return await job.done
         except asyncio.CancelledError:
-            if job in site.waiting:
-                site.waiting.remove(job)
+            site.waiting.discard(origin, job)
             raise
 
     async def close(self) -> None:
@@ -158,8 +176,7 @@ class Sites:
 
     def _staff(self, site: _Site) -> None:
         """One worker more, where mail waits for which there is no idle one and the window has room."""
-        room = min(self._limits().connections, int(site.window))
-        if site.idle >= len(site.waiting) or site.workers >= room:
+        if site.idle >= len(site.waiting) or site.workers >= site.window.room(self._limits().connections):
             return
         site.workers += 1
         hops = site.hop.hops
@@ -175,7 +192,7 @@ class Sites:
                 if job is None:
                     break
                 session = await self._serve(site, job, session)
-                if session is None and site.workers > site.window:
+                if session is None and site.workers > site.window.size:
                     break  # connecting fails: fewer try, and there are others for what waits
                 if session is not None and session.age > self._limits().lifetime:
                     await session.quit()
@@ -183,7 +200,7 @@ class Sites:
         finally:
             site.workers -= 1
             if not site.workers and not site.waiting:
-                self._sites.pop(site.key, None)
+                self._forget(site)
             if session is not None:
                 await _end(session)
 
@@ -201,7 +218,7 @@ class Sites:
                 pass  # what arrived at this very moment counted on us, and is taken
             finally:
                 site.idle -= 1
-        return site.waiting.popleft() if site.waiting else None
+        return site.waiting.pop() if site.waiting else None
 
     async def _serve(self, site: _Site, job: Job, session: Session | None) -> Session | None:
         """Carry one job; the session to go on with, if it is still good."""
@@ -211,8 +228,8 @@ class Sites:
                 if session is None or not session.alive:
                     session, before = await self._connect(site.hop)
                 if session is None:
-                    site.window = max(site.window / 2, 1.0)
                     failed = Failed(before)
+                    self._note_failure(site, failed)
                     _settle(job, failed)
                     self._fail_waiting(site, failed)
                     return None
@@ -238,12 +255,13 @@ class Sites:
         return session if session is not None and session.alive else None
 
     def _learn(self, site: _Site, result: TransactionResult) -> None:
-        """Success opens the window, a peer that is closing halves it; what it thinks of a message does neither."""
+        """Success opens the window, a peer that is closing shrinks it; what it thinks of a message does neither."""
         replies = [recipient.reply for recipient in result.recipients]
         if any(reply is not None and reply.code == 421 for reply in replies):
-            site.window = max(site.window / 2, 1.0)
+            site.window.failed(self._environment().clock.monotonic(), self._limits().rest, away=True)
         elif result.reply is not None and result.reply.positive:
-            site.window = min(site.window + 1 / site.window, float(max(self._limits().connections, 1)))
+            site.window.succeeded(self._limits().connections)
+            site.last = None
             self._staff(site)
 
     async def _send(self, session: Session, job: Job) -> TransactionResult:
@@ -259,7 +277,29 @@ class Sites:
         if site.workers > 1:
             return
         while site.waiting:
-            _settle(site.waiting.popleft(), failed)
+            _settle(site.waiting.pop(), failed)
+
+    def _note_failure(self, site: _Site, failed: Failed) -> None:
+        """Nobody could connect. What speaks of protection is not remembered: it must be seen each time."""
+        now = self._environment().clock.monotonic()
+        away = all(failure.failure.verdict is Verdict.TEMPORARY for failure in failed.failures)
+        site.window.failed(now, self._limits().rest, away=away)
+        site.last = (now, failed) if away else None
+
+    def _forget(self, site: _Site) -> None:
+        """Nothing is on its way there any more; a dead one is remembered while it is, as far as there is room."""
+        now = self._environment().clock.monotonic()
+        if site.window.is_dead(now) and len(self._resting) < _MAX_DEAD:
+            self._resting.pop(site.key, None)
+            self._resting[site.key] = None
+        else:
+            self._sites.pop(site.key, None)
+        for key in list(islice(self._resting, 2)):  # oldest first: two for each that comes keep them few
+            old = self._sites.get(key)
+            if old is None or not old.window.is_dead(now):
+                del self._resting[key]
+                if old is not None and not old.workers and not old.waiting:
+                    del self._sites[key]
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
@@ -336,6 +376,17 @@ async def _end(session: Session) -> None:
 def _refused(host: str, address: str) -> HostFailure:
     reason = f"{address} is a private or special address; delivery.allow_networks does not list it"
     return HostFailure(host, address, Failure(Stage.DNS, Verdict.TEMPORARY, reason))
+
+
+def _from_memory(failed: Failed, seconds: float) -> Failed:
+    """What was seen before, said as such."""
+    note = f" (seen {seconds:.0f} s ago; not dialled again yet)"
+    return Failed(
+        tuple(
+            replace(entry, failure=replace(entry.failure, reason=f"{entry.failure.reason}{note}"), evidence=None)
+            for entry in failed.failures
+        )
+    )
 
 
 def _settle(job: Job, outcome: Carried | Failed) -> None:

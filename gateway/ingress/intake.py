@@ -33,6 +33,7 @@ from gateway.queue.notices import NoticeEntry, make_notice
 from gateway.queue.queue import Queue, schedule_of
 from gateway.queue.records import Claim, Idempotency, NewMessage, NewRecipient, silent_kinds
 from gateway.queue.states import State
+from gateway.queue.turns import origin_of
 from gateway.store.bodies import SealedBody, Spool
 
 __all__ = ["Dispatch", "IntakeObserver", "QueueIntake"]
@@ -43,8 +44,8 @@ _log = structlog.get_logger()
 class Dispatch(Protocol):
     """Where claims that an accept made go to."""
 
-    def has_room(self, domains: Iterable[str], size: int) -> bool:
-        """Whether a message may begin as claimed."""
+    def has_room(self, origin: int, domains: Iterable[str], size: int) -> bool:
+        """Whether a message may begin as claimed; ``origin`` is who takes turns with it."""
         ...
 
     def start(self, claims: Iterable[Claim]) -> None:
@@ -130,7 +131,8 @@ class QueueIntake:
         new = self._new_message(submission, recipients, body=body)
         notices = await self._reject_notices(new, submission.header_block)
         deliverable = [r.recipient.address.domain for r in recipients if r.state is State.QUEUED]
-        claim = bool(deliverable) and self.dispatch.has_room(deliverable, body.size if body.plain is not None else 0)
+        size = body.size if body.plain is not None else 0
+        claim = bool(deliverable) and self.dispatch.has_room(origin_of(new.message.envelope), deliverable, size)
         try:
             claims = await self.queue.accept(new, also=notices, claim=claim)
         except AlreadyAccepted as repeated:

@@ -1,12 +1,13 @@
 """The durable queue.
 
 1. ``accept``    - one transaction makes a message, its requirement and its first claims durable; then 250
-2. ``claims``    - claim before connect: attempt counted, next attempt moved, lease taken
-3. ``outcomes``  - how an attempt ended: state, evidence, notices, shredding - one transaction
-4. ``states``    - the table that alone changes states
-5. ``retry``     - when to try again (pure)
-6. ``recovery``, ``flights`` - what a dead worker had
-7. ``notices``   - DSNs as messages of our own
-8. ``queue``     - the queue as the other rooms see it
-9. ``operate``, ``views`` - what operators do, and what they see
+2. ``turns``, ``shares`` - whose turn it is among what is due: fair between senders, nothing walks the backlog
+3. ``claims``    - claim before connect: attempt counted, next attempt moved, lease taken
+4. ``outcomes``  - how an attempt ended: state, evidence, notices, shredding - one transaction
+5. ``states``    - the table that alone changes states
+6. ``retry``     - when to try again (pure)
+7. ``recovery``, ``flights`` - what a dead worker had
+8. ``notices``   - DSNs as messages of our own
+9. ``queue``     - the queue as the other rooms see it
+10. ``operate``, ``views`` - what operators do, and what they see
 """

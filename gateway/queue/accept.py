@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from gateway.errors import Refusal
 from gateway.queue.records import Claim, ClaimedRecipient, Idempotency, NewMessage, NewRecipient, envelope_json
 from gateway.queue.states import LIVE, State
+from gateway.queue.turns import origin_of
 from gateway.store.prepared import Prepared
 from gateway.store.schema import idempotency, messages, recipients, signature_uses
 from gateway.store.store import Store
@@ -87,8 +88,9 @@ def insert_message(
     elif new.body.blob is not None:
         name = new.body.blob
         transaction.after_commit(lambda: store.files.remove(name))
+    origin = origin_of(message.envelope)
     rows = [
-        _recipient_row(new, n, recipient, now, expire, store.incarnation.id, claim_until)
+        _recipient_row(new, n, recipient, origin, now, expire, store.incarnation.id, claim_until)
         for n, recipient in enumerate(new.recipients, 1)
     ]
     transaction.run_many(_INSERT_RECIPIENT, rows)
@@ -105,6 +107,7 @@ def _recipient_row(  # noqa: PLR0917  the columns of a row
     new: NewMessage,
     n: int,
     recipient: NewRecipient,
+    origin: int,
     now: float,
     expire: float,
     incarnation: str,
@@ -119,6 +122,7 @@ def _recipient_row(  # noqa: PLR0917  the columns of a row
         "address": str(address),
         "key": address.key,
         "domain": address.domain,
+        "origin": origin,
         "notify": ",".join(sorted(recipient.recipient.notify)),
         "orcpt": recipient.recipient.orcpt,
         "state": str(State.DELIVERING if claimed else recipient.state),
@@ -187,7 +191,16 @@ def _claims(new: NewMessage, rows: list[dict[str, Any]]) -> tuple[Claim, ...]:
             message, envelope=replace(message.envelope, recipients=tuple(r.recipient for r in new.recipients))
         )
     return tuple(
-        Claim(message, tuple(group), new.eight_bit, new.observed, new.system, new.parent, new.body.plain)
+        Claim(
+            message,
+            tuple(group),
+            new.eight_bit,
+            new.observed,
+            new.system,
+            new.parent,
+            rows[0]["origin"],
+            new.body.plain,
+        )
         for group in groups.values()
     )
 

@@ -1,101 +1,115 @@
 """Claim before connect: one transaction counts the attempt, moves the next one forward and takes the lease.
 
 So a crash never hammers a site, and never forgets a try. What is not delivered when a worker ends in order is given
-back untouched.
+back untouched. Who is claimed for is decided by a look before (``turns``); here it is made durable, for as many of
+them as are still there.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections import namedtuple
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import bindparam, select, tuple_, update
 
 from gateway.queue.records import Claim, claimed_from_row, message_from_row, recipient_from_row
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import State, StateEvent, advance
-from gateway.store.schema import DUE, messages, recipients
+from gateway.queue.turns import Turn
+from gateway.store.prepared import Prepared
+from gateway.store.schema import READY, WAITING, messages, recipients
 from gateway.store.writer import Transaction
 
-__all__ = ["claim_due", "next_due"]
+__all__ = ["DUE_BATCH", "claim_turns", "make_due"]
 
-_CLAIM = (
+#: Recipients whose time has come that one transaction makes due: some ten milliseconds of the writer.
+DUE_BATCH = 500
+
+_Row = namedtuple("_Row", [column.name for column in recipients.c])  # type: ignore[misc]  # noqa: PYI024  columns of now
+
+_LANE = Prepared(
+    select(recipients)
+    .where(READY, recipients.c.origin == bindparam("whose"), recipients.c.domain == bindparam("there"))
+    .order_by(recipients.c.next_attempt)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_CLAIM = Prepared(
     update(recipients)
     .where(recipients.c.message == bindparam("m"), recipients.c.n == bindparam("r"))
     .values(
         state=str(State.DELIVERING),
         since=bindparam("now"),
-        attempts=recipients.c.attempts + 1,
+        attempts=bindparam("tries"),
         next_attempt=bindparam("when"),
         claimed_by=bindparam("owner"),
     )
 )
+_FALLEN_DUE = (
+    select(recipients.c.message, recipients.c.n)
+    .where(WAITING, recipients.c.next_attempt <= bindparam("now"))
+    .order_by(recipients.c.next_attempt)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_MAKE_DUE = Prepared(
+    update(recipients)
+    .where(tuple_(recipients.c.message, recipients.c.n).in_(_FALLEN_DUE))
+    .values(state=bindparam("to"), since=bindparam("now"))
+)
 
 
-def claim_due(
-    transaction: Transaction,
-    owner: str,
-    schedule: RetrySchedule,
-    chance: random.Random,
-    *,
-    limit: int,
-    busy_domains: Collection[str] = (),
+def make_due(transaction: Transaction) -> int:
+    """What waited for its time, and whose time has come, now waits for its turn; how many, at most a batch."""
+    after = advance(State.DEFERRED, StateEvent.DUE).state
+    values = {"to": str(after), "now": transaction.now, "most": DUE_BATCH}
+    number = int(transaction.run(_MAKE_DUE, values).rowcount)
+    transaction.count(f"recipients.{State.DEFERRED}", -number)
+    transaction.count(f"recipients.{after}", number)
+    return number
+
+
+def claim_turns(
+    transaction: Transaction, owner: str, schedule: RetrySchedule, chance: random.Random, turns: Sequence[Turn]
 ) -> tuple[Claim, ...]:
-    """Claim at most ``limit`` due recipients, oldest due first, none at a domain that is busy.
-
-    The work grows with what is due, never with what waits (a partial index on the due time).
-    """
-    connection, now = transaction.connection, transaction.now
-    due = (
-        select(recipients.c.message, recipients.c.n, recipients.c.state, recipients.c.attempts, recipients.c.expires)
-        .where(DUE, recipients.c.next_attempt <= now)
-        .order_by(recipients.c.next_attempt)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    if busy_domains:
-        due = due.where(recipients.c.domain.not_in(sorted(busy_domains)))
-    rows = connection.execute(due).all()
+    """Claim what these turns are for, the oldest of each lane first, as far as nobody else was faster."""
+    now = transaction.now
+    after = advance(State.QUEUED, StateEvent.CLAIM).state
+    rows: list[Any] = []
+    for turn in turns:
+        lane = {"whose": turn.origin, "there": turn.domain, "most": turn.recipients}
+        rows += map(_Row._make, transaction.run(_LANE, lane).fetchall())
     if not rows:
         return ()
     parameters = []
+    claimed = []
     for row in rows:
-        after = advance(State(row.state), StateEvent.CLAIM).state
-        transaction.count(f"recipients.{row.state}", -1)
-        transaction.count(f"recipients.{after}", 1)
         attempt = row.attempts + 1
         transaction.event("claimed", {"attempt": attempt}, message=row.message, n=row.n)
         when = schedule.next_attempt(now, attempt, chance.random(), expires=row.expires)
-        parameters.append({"m": row.message, "r": row.n, "now": now, "when": when, "owner": owner})
-    connection.execute(_CLAIM, parameters)
-    return _load(transaction, {(row.message, row.n) for row in rows})
+        parameters.append({"m": row.message, "r": row.n, "now": now, "tries": attempt, "when": when, "owner": owner})
+        claimed.append(row._replace(attempts=attempt))
+    transaction.run_many(_CLAIM, parameters)
+    transaction.count(f"recipients.{State.QUEUED}", -len(rows))
+    transaction.count(f"recipients.{after}", len(rows))
+    return _claims(transaction, claimed)
 
 
-def _load(transaction: Transaction, keys: set[tuple[str, int]]) -> tuple[Claim, ...]:
+def _claims(transaction: Transaction, rows: Sequence[Any]) -> tuple[Claim, ...]:
     """The claims of these recipients, grouped by message, domain and requirement."""
-    connection = transaction.connection
-    ids = sorted({message for message, _ in keys})
+    ids = sorted({row.message for row in rows})
     message_rows: dict[str, Any] = {
-        row.id: row for row in connection.execute(select(messages).where(messages.c.id.in_(ids)))
+        row.id: row for row in transaction.connection.execute(select(messages).where(messages.c.id.in_(ids)))
     }
-    rows = [
-        row
-        for row in connection.execute(
-            select(recipients)
-            .where(recipients.c.message.in_(ids), recipients.c.state == str(State.DELIVERING))
-            .order_by(recipients.c.message, recipients.c.domain, recipients.c.requirement, recipients.c.n)
-        )
-        if (row.message, row.n) in keys
-    ]
+    ordered = sorted(rows, key=lambda row: (row.message, row.domain, row.requirement, row.n))
     claims = []
-    for (message_id, _, _), group in groupby(rows, key=lambda row: (row.message, row.domain, row.requirement)):
+    for (message_id, _, _), group in groupby(ordered, key=lambda row: (row.message, row.domain, row.requirement)):
         members = list(group)
-        message, eight_bit = message_from_row(
-            message_rows[message_id], tuple(recipient_from_row(member) for member in members)
-        )
         row = message_rows[message_id]
+        message, eight_bit = message_from_row(row, tuple(recipient_from_row(member) for member in members))
         claims.append(
             Claim(
                 message,
@@ -104,15 +118,7 @@ def _load(transaction: Transaction, keys: set[tuple[str, int]]) -> tuple[Claim, 
                 row.observed,
                 row.system,
                 row.parent,
+                members[0].origin,
             )
         )
     return tuple(claims)
-
-
-def next_due(connection: Connection, busy_domains: Collection[str] = ()) -> float | None:
-    """When the next recipient falls due (epoch seconds); None where nothing waits."""
-    query = select(func.min(recipients.c.next_attempt)).where(DUE)
-    if busy_domains:
-        query = query.where(recipients.c.domain.not_in(sorted(busy_domains)))
-    result: float | None = connection.execute(query).scalar()
-    return result

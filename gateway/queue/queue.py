@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,20 +21,22 @@ from gateway.config.model import Settings
 from gateway.errors import QueueError, StoreBusy, StoreError, StoreFull
 from gateway.mail.dsn import Action
 from gateway.queue.accept import insert_message
-from gateway.queue.claims import claim_due, next_due
+from gateway.queue.claims import DUE_BATCH, claim_turns, make_due
 from gateway.queue.flights import Flights
 from gateway.queue.notices import NoticeEntry, make_notice
 from gateway.queue.outcomes import Recorded, change_state, finish_message, record_outcomes
 from gateway.queue.records import Claim, NewMessage, Outcome, message_from_row, recipient_from_row, silent_kinds
 from gateway.queue.recovery import Recovered, recover, strange_owners, sweep_run_dir
 from gateway.queue.retry import RetrySchedule
+from gateway.queue.shares import Shares
 from gateway.queue.states import State, StateEvent
+from gateway.queue.turns import Look, Place, look_for_turns
 from gateway.store.incarnation import HEARTBEAT
 from gateway.store.schema import HELD, messages, recipients
 from gateway.store.shred import Shredder
 from gateway.store.store import Store
 
-__all__ = ["Queue", "QueueObserver", "schedule_of"]
+__all__ = ["Queue", "QueueObserver", "Taken", "schedule_of"]
 
 _log = structlog.get_logger()
 
@@ -75,6 +77,15 @@ def _is_over(row: Any, now: float) -> bool:
     return row.hold_until is not None and bool(row.hold_until <= now)
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What :meth:`Queue.take` claimed, and what it saw. ``again``: there may be more that is due now."""
+
+    claims: tuple[Claim, ...]
+    look: Look
+    again: bool
+
+
 @dataclass(slots=True)
 class Queue:
     """Durable steps over a :class:`Store`. ``settings`` gives the current settings at each use."""
@@ -87,6 +98,7 @@ class Queue:
     flights: Flights
     shredder: Shredder
     observer: QueueObserver
+    place: Place = field(default_factory=Place)
 
     @classmethod
     def over(
@@ -102,7 +114,15 @@ class Queue:
         flights = Flights(store.run_dir, store.incarnation.id)
         chance = chance or random.Random()  # noqa: S311  jitter, not a secret
         return cls(
-            store, settings, clock, chance, asyncio.Event(), flights, Shredder(store), observer or QueueObserver()
+            store,
+            settings,
+            clock,
+            chance,
+            asyncio.Event(),
+            flights,
+            Shredder(store),
+            observer or QueueObserver(),
+            Place(chance.getrandbits(56)),  # processes that share a store begin at different places
         )
 
     async def accept(
@@ -133,17 +153,34 @@ class Queue:
             self.wake.set()
         return claims
 
-    async def claim(self, limit: int, busy_domains: Collection[str] = ()) -> tuple[Claim, ...]:
-        """Claim what is due, at most ``limit`` recipients."""
+    async def take(self, most: int, shares: Shares) -> Taken:
+        """Claim at most so many recipients of what is due, in turn, within everybody's share of the slots.
+
+        Where recipients' time has come, a batch of them is made due in the same transaction: ``again`` says that there
+        may be more.
+        """
+        known = shares.copy()
+
+        def look_now(connection: Connection) -> Look:
+            return look_for_turns(connection, most, known, self.place)
+
+        look = await self.store.read(look_now)
+        overdue = look.first_waiting is not None and look.first_waiting <= self.clock.time()
+        if not look.turns and overdue:
+            made = await self.store.write(make_due)
+            look = await self.store.read(look_now)
+            overdue = made >= DUE_BATCH
+        if not look.turns:
+            return Taken((), look, again=overdue or not look.whole)
         schedule = schedule_of(self.settings())
         owner = self.store.incarnation.id
-        return await self.store.write(
-            lambda tx: claim_due(tx, owner, schedule, self.chance, limit=limit, busy_domains=busy_domains)
-        )
 
-    async def next_due(self, busy_domains: Collection[str] = ()) -> float | None:
-        """When the next recipient falls due, in seconds since the epoch."""
-        return await self.store.read(lambda connection: next_due(connection, busy_domains))
+        def job(transaction: Any) -> tuple[Claim, ...]:
+            if overdue:
+                make_due(transaction)
+            return claim_turns(transaction, owner, schedule, self.chance, look.turns)
+
+        return Taken(await self.store.write(job), look, again=True)
 
     async def record(self, claim: Claim, outcomes: Sequence[Outcome], notices: Sequence[NewMessage] = ()) -> Recorded:
         """Write how an attempt ended.

@@ -84,7 +84,8 @@ class ClaimedRecipient:
 class Claim:
     """Recipients of one message at one domain, claimed together.
 
-    ``plain`` are the accepted bytes where they are still in memory from the accept.
+    ``origin`` is who takes turns with it; ``plain`` are the accepted bytes where they are still in memory from the
+    accept.
     """
 
     message: Message
@@ -93,6 +94,7 @@ class Claim:
     observed: bool
     system: bool
     parent: str | None
+    origin: int
     plain: bytes | None = None
 
     @property
@@ -180,6 +182,6 @@ def claimed_from_row(row: Any) -> ClaimedRecipient:
         attempts=row.attempts,
         expires=row.expires,
         unsure_since=row.unsure_since,
-        delay_notified=row.delay_notified,
+        delay_notified=bool(row.delay_notified),
         approvals=frozenset(from_json(row.approvals)),
     )

@@ -5,9 +5,9 @@ happen; asking for it raises :class:`~gateway.errors.QueueError`.
 
 Live states::
 
-    queued      due, or waiting for its first attempt
+    queued      due: it waits for its turn only
     delivering  claimed by an incarnation; the next attempt is already moved forward
-    deferred    tried, waiting for its next attempt
+    deferred    tried, waiting for the time of its next attempt
     held        waits for a person, until its hold expires
     noticing    deposited in the portal, the notice is not accepted yet     (the portal comes later)
     deposited   waits in the portal to be picked up                         (the portal comes later)
@@ -48,6 +48,7 @@ class State(StrEnum):
 class StateEvent(StrEnum):
     """What can happen to a recipient."""
 
+    DUE = "due"  # the time of its next attempt has come
     CLAIM = "claim"  # a worker takes it, before it connects
     DELIVERED = "delivered"  # the peer answered 250 to the final dot
     DEFER = "defer"  # the attempt ended in something that may pass
@@ -82,10 +83,10 @@ TABLE: dict[tuple[State, StateEvent], Transition] = {
     (State.QUEUED, StateEvent.HOLD): Transition(State.HELD),
     (State.QUEUED, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
     (State.QUEUED, StateEvent.RETRY): Transition(State.QUEUED),
-    (State.DEFERRED, StateEvent.CLAIM): Transition(State.DELIVERING),
+    (State.DEFERRED, StateEvent.DUE): Transition(State.QUEUED),
     (State.DEFERRED, StateEvent.HOLD): Transition(State.HELD),
     (State.DEFERRED, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
-    (State.DEFERRED, StateEvent.RETRY): Transition(State.DEFERRED),
+    (State.DEFERRED, StateEvent.RETRY): Transition(State.QUEUED),
     (State.DELIVERING, StateEvent.DELIVERED): Transition(State.DELIVERED),
     (State.DELIVERING, StateEvent.DEFER): Transition(State.DEFERRED),
     (State.DELIVERING, StateEvent.FAIL): Transition(State.BOUNCED, Notice.FAILURE),

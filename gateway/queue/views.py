@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, or_, select
 
 from gateway.audit.chain import happenings
 from gateway.jsontext import from_json
 from gateway.mail.protection import Decision, Requirement
 from gateway.queue.states import LIVE, State
-from gateway.store.schema import UNFINISHED, counters, events, messages, recipients
+from gateway.store.schema import LIVE_MESSAGES, counters, events, messages, recipients
 
 __all__ = [
     "Filter",
@@ -29,6 +29,12 @@ __all__ = [
 ]
 
 PAGE = 500
+_LIVE_IDS = (
+    select(messages.c.id)
+    .where(LIVE_MESSAGES, messages.c.id >= bindparam("begin"))
+    .order_by(messages.c.id)
+    .limit(bindparam("most"))
+)
 
 
 def recipient_id(message: str, n: int) -> str:
@@ -91,13 +97,22 @@ def select_recipients(
     connection: Connection, wanted: Filter, *, after: tuple[str, int] = ("", 0), limit: int = PAGE
 ) -> list[Any]:
     """A page of rows behind ``after``, oldest message first; with message columns joined."""
-    query = _filtered(wanted)
-    if not wanted.ids and not wanted.states and not wanted.to:
-        query = query.where(UNFINISHED)
     message, n = after
-    query = query.where(recipients.c.message >= message)  # where the page begins in the index
-    query = query.where(or_(recipients.c.message > message, and_(recipients.c.message == message, recipients.c.n > n)))
-    return list(connection.execute(query.order_by(recipients.c.message, recipients.c.n).limit(limit)))
+    query = _filtered(wanted).order_by(messages.c.id, recipients.c.n)
+    query = query.where(messages.c.id >= message, or_(messages.c.id > message, recipients.c.n > n))
+    if wanted.ids or wanted.states or wanted.to:
+        return list(connection.execute(query.limit(limit)))
+    query = query.where(recipients.c.state.in_(sorted(LIVE)))
+    found: list[Any] = []
+    while len(found) < limit:
+        # Asked for by itself SQLite takes the index of what lives; in a join it would walk through all of history.
+        live = list(connection.scalars(_LIVE_IDS, {"begin": message, "most": limit + 1}))
+        if not live or live == [message]:
+            break
+        found += connection.execute(query.where(messages.c.id.in_(live)).limit(limit - len(found)))
+        message = live[-1]
+        query = query.where(messages.c.id > message)
+    return found
 
 
 def list_recipients(rows: Iterable[Any]) -> list[dict[str, Any]]:
@@ -192,12 +207,6 @@ def counts(connection: Connection) -> dict[str, int]:
 
 def oldest_received(connection: Connection) -> float | None:
     """When the oldest message with a live recipient came in; the ids sort by time, so an index answers."""
-    query = (
-        select(messages.c.received)
-        .join(recipients, recipients.c.message == messages.c.id)
-        .where(UNFINISHED)
-        .order_by(recipients.c.message, recipients.c.n)
-        .limit(1)
-    )
+    query = select(messages.c.received).where(LIVE_MESSAGES).order_by(messages.c.id).limit(1)
     result: float | None = connection.execute(query).scalar()
     return result

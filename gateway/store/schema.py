@@ -10,6 +10,7 @@ a key that is set to NULL there has no second copy.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -25,9 +26,10 @@ from sqlalchemy import (
 )
 
 __all__ = [
-    "DUE",
     "HELD",
-    "UNFINISHED",
+    "LIVE_MESSAGES",
+    "READY",
+    "WAITING",
     "bodies",
     "counters",
     "events",
@@ -43,12 +45,16 @@ __all__ = [
 ]
 
 #: Conditions of the partial indexes below, as text: with bound values instead SQLite would not see that they fit.
-#: What waits for an attempt.
-DUE = text("state IN ('queued', 'deferred')")
+#: A recipient stands in at most one of the indexes that belong to its state, so that each change of state costs one
+#: entry less and one more; what is claimed as it is accepted never was in that of what is ready or waits.
+#: What is due: it waits for its turn only.
+READY = text("state = 'queued'")
+#: What waits for its time.
+WAITING = text("state = 'deferred'")
 #: What waits for a person.
 HELD = text("state = 'held'")
-#: What is not terminal.
-UNFINISHED = text("state IN ('queued', 'delivering', 'deferred', 'held', 'noticing', 'deposited')")
+#: Messages with a recipient that is not terminal.
+LIVE_MESSAGES = text("live > 0")
 
 metadata = MetaData(
     naming_convention={
@@ -109,6 +115,7 @@ messages = Table(
     Column("ring_key", Integer, ForeignKey("ring_keys.id")),  # NULL with the key
     Column("data_key", LargeBinary),  # wrapped; NULL once it was shredded
     Index("ix_messages_received", "received"),
+    Index("ix_messages_live", "id", sqlite_where=LIVE_MESSAGES, postgresql_where=LIVE_MESSAGES),
     Index(
         "ix_messages_parent",
         "parent",
@@ -139,6 +146,7 @@ recipients = Table(
     Column("address", String(320), nullable=False),
     Column("key", String(320), nullable=False),
     Column("domain", String(255), nullable=False),
+    Column("origin", BigInteger, nullable=False),  # whose turn it is: see ``gateway.queue.turns``
     Column("notify", String(64), nullable=False),
     Column("orcpt", String(512), nullable=False),
     Column("state", String(16), nullable=False),
@@ -158,10 +166,18 @@ recipients = Table(
     Column("hold_until", Double),
     Column("approvals", Text, nullable=False),  # JSON list of rule names released from hold
     Index(
-        "ix_recipients_due",
+        "ix_recipients_ready",
+        "origin",
+        "domain",
         "next_attempt",
-        sqlite_where=DUE,
-        postgresql_where=DUE,
+        sqlite_where=READY,
+        postgresql_where=READY,
+    ),
+    Index(
+        "ix_recipients_waiting",
+        "next_attempt",
+        sqlite_where=WAITING,
+        postgresql_where=WAITING,
     ),
     Index(
         "ix_recipients_claimed_by",
@@ -174,13 +190,6 @@ recipients = Table(
         "hold_until",
         sqlite_where=HELD,
         postgresql_where=HELD,
-    ),
-    Index(
-        "ix_recipients_live",
-        "message",
-        "n",
-        sqlite_where=UNFINISHED,
-        postgresql_where=UNFINISHED,
     ),
     Index("ix_recipients_key", "key", "message"),
     sqlite_with_rowid=False,

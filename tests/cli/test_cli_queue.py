@@ -110,8 +110,9 @@ def test_hold_keeps_the_reason_and_bounces_after_its_time(cli: Cli) -> None:
 def test_retry_makes_it_due(cli: Cli) -> None:
     before = cli.json("queue", "list", "--state", "deferred")["recipients"][0]["next_attempt"]
     assert cli.run("queue", "retry", "--to", "later@good.example").exit_code == 0
-    (row,) = cli.json("queue", "list", "--state", "deferred")["recipients"]
-    assert row["next_attempt"] < before
+    assert cli.json("queue", "list", "--state", "deferred")["recipients"] == []
+    (row,) = cli.json("queue", "list", "--to", "later@good.example")["recipients"]
+    assert (row["state"], row["next_attempt"] < before) == ("queued", True)
     assert "to be tried at once; by " in cli.run("trace", cli.ids["second"]).stdout
 
 

@@ -91,7 +91,52 @@ async def test_all_who_wait_for_a_dead_host_hear_of_it_without_each_of_them_dial
         ends = await asyncio.gather(*(w.carry() for _ in range(60)))
         assert all(isinstance(end, Failed) for end in ends)
         assert len(w.peer.sessions) <= 20
+
+
+async def test_a_dead_site_is_left_alone_for_a_while_and_then_dialled_again() -> None:
+    async with world(Behaviour(greeting=reply(421, "4.3.2 busy")), limits=SiteLimits(rest=1.5)) as w:
+        await asyncio.gather(*(w.carry() for _ in range(20)))
+        dialled = len(w.peer.sessions)
+        again = await w.carry()
+        assert isinstance(again, Failed)
+        assert "not dialled again yet" in again.failures[0].failure.reason
+        assert len(w.peer.sessions) == dialled
+        assert len(w.sites._sites) == 1
+        w.peer.behaviour = Behaviour()
+
+        async def carried() -> bool:
+            return isinstance(await w.carry(), Carried)
+
+        await poll(carried, what="the site to be dialled again")
+        assert w.sites._sites != {}
+        await poll(lambda: not w.sites._sites, 5, what="a living site to be forgotten once it is idle")
+
+
+async def test_a_site_that_proves_too_little_is_dialled_each_time() -> None:
+    async with world(Behaviour(tls=Tls(handshake="drop"))) as w:
+        for _ in range(8):
+            assert isinstance(await w.carry(), Failed)
+        assert len(w.peer.sessions) == 8
         assert w.sites._sites == {}
+
+
+async def test_a_letter_waits_for_one_message_of_a_bulk_job_that_has_the_whole_site() -> None:
+    limits = SiteLimits(connections=1, idle=2.0)
+    async with world(Behaviour(dot=delay(0.01)), limits=limits) as w:
+
+        def named(name: str) -> Transaction:
+            return transaction(f"Subject: {name}\r\n\r\nx\r\n".encode())
+
+        async def carry(name: str, origin: int) -> None:
+            await w.sites.carry(w.hop, named(name), unchanged, origin=origin)
+
+        bulk = [asyncio.create_task(carry(f"bulk {n}", 1)) for n in range(60)]
+        await poll(lambda: len(w.peer.messages) >= 3, what="the bulk job to run")
+        before = len(w.peer.messages)
+        await carry("letter", 2)
+        assert len(w.peer.messages) - before <= 4
+        await asyncio.gather(*bulk)
+        assert len(w.peer.messages) == 61
 
 
 async def test_what_its_owner_gave_up_while_it_waited_is_never_sent() -> None:

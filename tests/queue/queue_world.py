@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,9 @@ from gateway.mail.protection import Disposition, Requirement
 from gateway.mail.reply import Reply
 from gateway.queue.queue import Queue, QueueObserver
 from gateway.queue.records import Claim, Idempotency, NewMessage, NewRecipient, Outcome
+from gateway.queue.shares import Shares
 from gateway.queue.states import LIVE, State, StateEvent
+from gateway.queue.turns import Place, look_for_turns
 from gateway.queue.views import trace_messages
 from gateway.store.schema import bodies, counters, messages, recipients
 from gateway.store.store import Store
@@ -125,8 +127,17 @@ class World:
     async def claimed(self, *to: str | NewRecipient, **how: Any) -> Claim:
         """The only claim of a new message."""
         await self.accept(*to, **how)
-        (claim,) = await self.queue.claim(100)
+        (claim,) = await self.claim(100)
         return claim
+
+    async def claim(self, limit: int, busy: Collection[str] = ()) -> tuple[Claim, ...]:
+        """What the scheduler would claim with so much room, and none at these domains."""
+        return (await self.queue.take(limit, shares(busy))).claims
+
+    async def next_due(self, busy: Collection[str] = ()) -> float | None:
+        """When there is something to claim: now, at the time of the next that waits, or never."""
+        look = await self.store.read(lambda connection: look_for_turns(connection, 1, shares(busy), Place()))
+        return self.clock.time() if look.turns else look.first_waiting
 
     async def end(self, claim: Claim, event: StateEvent, **how: Any) -> None:
         """The same outcome for every recipient of a claim."""
@@ -200,6 +211,14 @@ class World:
         for row in rows:
             assert (row.claimed_by is not None) is (row.state == State.DELIVERING)
         assert set((await store_world.stream_faults(self.store)).values()) == {""}
+
+
+def shares(busy: Collection[str] = ()) -> Shares:
+    """Of so many slots that no share is ever reached, but at these domains."""
+    made = Shares(1_000_000, 1000)
+    for domain in busy:
+        made.take(-1, domain, 1000)
+    return made
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ async def test_what_is_accepted_waits_and_is_due_at_once(here: World) -> None:
     assert (row.address, row.domain, row.attempts, row.claimed_by) == ("eve@other.example", "other.example", 0, None)
     assert row.next_attempt == here.clock.time()
     assert row.expires == here.clock.time() + 432000.0
-    assert await here.queue.next_due() == here.clock.time()
+    assert await here.next_due() == here.clock.time()
     assert await read_body(here.store, message) == BODY
     assert here.queue.wake.is_set()
     assert (await here.trace(message))["events"][0]["kind"] == "accepted"
@@ -83,7 +83,7 @@ async def test_the_first_claim_may_come_with_it(here: World) -> None:
     assert (row.state, row.attempts, row.claimed_by) == ("delivering", 1, here.store.incarnation.id)
     assert row.next_attempt > here.clock.time() + 40
     assert await here.kinds(new.message.id) == ["decided", "claimed"]
-    assert await here.queue.claim(10) == ()
+    assert await here.claim(10) == ()
 
 
 async def test_those_who_need_more_do_not_share_a_session_with_those_who_need_less(here: World) -> None:

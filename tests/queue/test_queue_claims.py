@@ -15,11 +15,11 @@ async def test_only_what_is_due_is_claimed_the_oldest_due_first(here: World) -> 
     for n in range(4):
         ids.append(await here.accept(f"a{n}@x{n}.example"))
         await here.clock.advance(1)
-    claims = await here.queue.claim(2)
+    claims = await here.claim(2)
     assert sorted(claim.message.id for claim in claims) == ids[:2]
-    claims = await here.queue.claim(10)
+    claims = await here.claim(10)
     assert sorted(claim.message.id for claim in claims) == ids[2:]
-    assert await here.queue.claim(10) == ()
+    assert await here.claim(10) == ()
 
 
 async def test_a_claim_counts_the_try_and_moves_the_next_one_forward(here: World) -> None:
@@ -31,18 +31,18 @@ async def test_a_claim_counts_the_try_and_moves_the_next_one_forward(here: World
     assert (recipient.attempts, recipient.expires) == (1, row.expires)
     assert await here.kinds(claim.message.id) == ["decided", "claimed"]
     assert claim.can_tell
-    assert await here.queue.next_due() is None
+    assert await here.next_due() is None
 
 
 async def test_what_is_not_due_yet_waits(here: World) -> None:
     claim = await here.claimed()
     when = here.clock.time() + 100
     await here.end(claim, StateEvent.DEFER, next_attempt=when)
-    assert await here.queue.next_due() == when
+    assert await here.next_due() == when
     await here.clock.advance(99)
-    assert await here.queue.claim(10) == ()
+    assert await here.claim(10) == ()
     await here.clock.advance(1)
-    (again,) = await here.queue.claim(10)
+    (again,) = await here.claim(10)
     assert again.recipients[0].attempts == 2
     row = await here.row(claim.message.id)
     assert 96 <= row.next_attempt - here.clock.time() <= 144
@@ -51,10 +51,10 @@ async def test_what_is_not_due_yet_waits(here: World) -> None:
 async def test_a_busy_domain_is_passed_by(here: World) -> None:
     dead, alive = await here.accept("a@dead.example"), await here.accept("b@alive.example")
     busy = ["dead.example", "other.example"]
-    assert [claim.message.id for claim in await here.queue.claim(10, busy)] == [alive]
-    assert await here.queue.next_due(busy) is None
-    assert await here.queue.next_due() == here.clock.time()
-    assert [claim.message.id for claim in await here.queue.claim(10)] == [dead]
+    assert [claim.message.id for claim in await here.claim(10, busy)] == [alive]
+    assert await here.next_due(busy) is None
+    assert await here.next_due() == here.clock.time()
+    assert [claim.message.id for claim in await here.claim(10)] == [dead]
 
 
 async def test_recipients_of_one_domain_and_requirement_are_claimed_together(here: World) -> None:
@@ -63,7 +63,7 @@ async def test_recipients_of_one_domain_and_requirement_are_claimed_together(her
     entries = list(new.recipients)
     entries[3] = type(entries[3])(entries[3].recipient, strict)
     await here.queue.accept(type(new)(new.message, new.body, tuple(entries)))
-    claims = await here.queue.claim(10)
+    claims = await here.claim(10)
     assert sorted(tuple(entry.n for entry in claim.recipients) for claim in claims) == [(1, 3), (2,), (4,)]
     for claim in claims:
         assert len({entry.requirement for entry in claim.recipients}) == 1
@@ -73,7 +73,7 @@ async def test_recipients_of_one_domain_and_requirement_are_claimed_together(her
 
 async def test_the_limit_counts_recipients(here: World) -> None:
     await here.accept(*(f"a{n}@x.example" for n in range(7)))
-    taken = [sum(len(claim.recipients) for claim in await here.queue.claim(3)) for _ in range(4)]
+    taken = [sum(len(claim.recipients) for claim in await here.claim(3)) for _ in range(4)]
     assert taken == [3, 3, 1, 0]
 
 
@@ -82,10 +82,10 @@ async def test_two_processes_never_claim_the_same(here: World, tmp_path: Path) -
     other = World(tmp_path, clock=here.clock)
     other.open()
     seen: list[int] = []
-    for queue in (here.queue, other.queue) * 6:
-        for claim in await queue.claim(3):
+    for one in (here, other) * 6:
+        for claim in await one.claim(3):
             seen += [entry.n for entry in claim.recipients]
-            await queue.record(claim, [Outcome(entry.n, StateEvent.DELIVERED) for entry in claim.recipients])
+            await one.queue.record(claim, [Outcome(entry.n, StateEvent.DELIVERED) for entry in claim.recipients])
     assert sorted(seen) == list(range(1, 21))
     await other.close()
 
@@ -94,5 +94,5 @@ async def test_held_and_ended_mail_is_never_claimed(here: World) -> None:
     await here.held()
     await here.accept(state=State.REJECTED)
     await here.clock.advance(1000)
-    assert await here.queue.claim(10) == ()
-    assert await here.queue.next_due() is None
+    assert await here.claim(10) == ()
+    assert await here.next_due() is None

@@ -144,8 +144,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), limit=st.integers(1, 6), target=claims)
     def claim(self, who: int, limit: int) -> tuple[int, tuple[Claim, ...]]:
-        found = self.do(self.worlds[who].queue.claim(limit))
+        found = self.do(self.worlds[who].claim(limit))
         assert sum(len(claim.recipients) for claim in found) <= limit
+        taken = {(claim.message.id, entry.n) for claim in found for entry in claim.recipients}
+        for key, row in self.rows().items():  # others whose time has come may have fallen due
+            if row.state == State.QUEUED and self.state[key] is State.DEFERRED and key not in taken:
+                assert row.next_attempt <= self.now
+                self.state[key] = State.QUEUED
         for claim in found:
             self.take(self.worlds[who], claim)
         return who, found

@@ -48,7 +48,7 @@ async def test_every_outcome_leads_where_the_table_says(here: World, event: Stat
 
 async def test_the_body_goes_with_the_last_recipient(here: World) -> None:
     await here.accept("a@x.example", "b@y.example", "c@z.example", data=b"A: b\r\n\r\n" + bytes(50_000))
-    claims = await here.queue.claim(10)
+    claims = await here.claim(10)
     message = claims[0].message.id
     for number, claim in enumerate(claims):
         assert await here.has_body(message)
@@ -92,7 +92,7 @@ async def test_what_a_deferral_learnt_is_kept_and_forgets_nothing(here: World) -
         requirement=stricter,
     )
     await here.clock.advance(30)
-    (again,) = await here.queue.claim(1)
+    (again,) = await here.claim(1)
     (recipient,) = again.recipients
     assert (recipient.unsure_since, recipient.delay_notified, recipient.requirement) == (now, True, stricter)
     await here.end(again, StateEvent.DEFER, error="other")
@@ -124,7 +124,7 @@ async def test_the_notice_comes_in_the_same_transaction(here: World) -> None:
     (text,) = await here.notices(claim.message.id)
     assert "Final-Recipient: rfc822; bob@payer.example" in text
     assert "diagnosis" not in text
-    (dsn,) = await here.queue.claim(10)
+    (dsn,) = await here.claim(10)
     assert (dsn.message.kind, dsn.message.envelope.sender, dsn.system) == (Kind.DSN, None, True)
     assert str(dsn.recipients[0].recipient.address) == "anna@clinic.example"
     assert dsn.parent == claim.message.id
@@ -202,7 +202,7 @@ async def test_nobody_hears_of_automatic_mail(here: World, kind: Kind) -> None:
 async def test_a_notice_about_a_notice_is_never_made_its_failure_is_dropped(here: World) -> None:
     claim = await here.claimed()
     await here.queue.record(claim, [Outcome(1, StateEvent.FAIL)], await notice(here, claim))
-    (dsn,) = await here.queue.claim(10)
+    (dsn,) = await here.claim(10)
     assert not dsn.can_tell
     assert await notice(here, dsn) == []
     await here.end(dsn, StateEvent.EXPIRE, error="no route back")

@@ -77,7 +77,7 @@ async def test_on_another_host_only_the_lease_tells(here: World) -> None:
 async def lose(here: World, *, flying: bool) -> Recovered:
     """A worker claims what is due and dies."""
     worker = beside(here)
-    for claim in await worker.queue.claim(10):
+    for claim in await worker.claim(10):
         if flying:
             worker.queue.flights.take_off(claim.message.id)
     worker.crash()
@@ -95,7 +95,7 @@ async def test_the_first_loss_is_due_at_once_the_second_waits_the_third_is_poiso
     row = await here.row(message)
     assert (row.state, row.losses, row.attempts) == ("deferred", 2, 2)
     assert 95 <= row.next_attempt - here.clock.time() <= 144
-    assert await here.queue.claim(1) == ()
+    assert await here.claim(1) == ()
 
     await here.clock.advance(144)
     assert await lose(here, flying=False) == Recovered(1, 0, 1)
@@ -119,20 +119,20 @@ async def test_what_was_on_a_connection_may_have_arrived(here: World) -> None:
 async def test_only_what_was_flying_counts(here: World) -> None:
     flying, waiting = await here.accept("a@x.example"), await here.accept("b@y.example")
     worker = beside(here)
-    claims = await worker.queue.claim(10)
+    claims = await worker.claim(10)
     worker.queue.flights.take_off(flying)
     worker.queue.flights.take_off(waiting)
     worker.queue.flights.land(waiting)
     assert len(claims) == 2
     worker.crash()
     assert await here.queue.recover() == Recovered(2, 1, 0)
-    assert await here.queue.next_due() == (await here.row(waiting)).next_attempt == here.clock.time()
+    assert await here.next_due() == (await here.row(waiting)).next_attempt == here.clock.time()
 
 
 async def test_after_a_power_cut_no_flight_record_is_believed(here: World) -> None:
     message = await here.accept()
     worker = beside(here)
-    await worker.queue.claim(1)
+    await worker.claim(1)
     worker.crash()
     query = update(incarnations).where(incarnations.c.id == worker.store.incarnation.id).values(boot="before")
     await here.store.write(lambda tx: tx.connection.execute(query) and None)
@@ -145,7 +145,7 @@ async def test_a_worker_that_stopped_in_order_is_no_loss(here: World) -> None:
     message = await here.accept()
     for tries in range(1, 6):
         worker = beside(here)
-        (claim,) = await worker.queue.claim(1)
+        (claim,) = await worker.claim(1)
         worker.queue.flights.take_off(claim.message.id)
         await worker.close()
         assert await here.queue.recover() == Recovered(1, 1, 0)
@@ -169,7 +169,7 @@ async def test_an_outcome_of_the_dead_comes_too_late(here: World) -> None:
 async def test_the_clockwork_takes_over_and_survives_what_goes_wrong(here: World) -> None:
     message = await here.accept()
     worker = beside(here)
-    await worker.queue.claim(1)
+    await worker.claim(1)
     worker.crash()
     wrong = here.data_dir / "run" / f"{worker.store.incarnation.id}.lock"
     wrong.unlink()

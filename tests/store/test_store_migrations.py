@@ -11,11 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, select, text
 
 from gateway.errors import StoreError
-from gateway.queue.claims import next_due
 from gateway.queue.views import oldest_received
 from gateway.store.database import open_engine
 from gateway.store.migrate import current_version, expected_version, require_current, upgrade
-from gateway.store.schema import DUE, HELD, UNFINISHED, messages, metadata, recipients
+from gateway.store.schema import HELD, LIVE_MESSAGES, READY, WAITING, messages, metadata, recipients
 
 
 @pytest.fixture
@@ -38,9 +37,10 @@ def test_a_new_store_is_made_at_once_and_equals_the_tables_of_the_code(engine: E
 def test_the_conditions_of_partial_indexes_are_those_of_the_code(engine: Engine) -> None:
     require_current(engine)
     found = read_indexes(engine)
-    assert found["ix_recipients_due"].endswith(f"WHERE {DUE}")
+    assert found["ix_recipients_ready"].endswith(f"WHERE {READY}")
+    assert found["ix_recipients_waiting"].endswith(f"WHERE {WAITING}")
     assert found["ix_recipients_hold_until"].endswith(f"WHERE {HELD}")
-    assert found["ix_recipients_live"].endswith(f"WHERE {UNFINISHED}")
+    assert found["ix_messages_live"].endswith(f"WHERE {LIVE_MESSAGES}")
     for table in metadata.sorted_tables:
         for index in table.indexes:
             where = index.dialect_options["sqlite"]["where"]
@@ -60,8 +60,6 @@ def test_what_waits_is_found_by_its_index_however_much_has_ended(engine: Engine)
     statements: list[str] = []
     with engine.connect() as connection:
         connection.connection.driver_connection.set_trace_callback(statements.append)  # type: ignore[union-attr]  # sqlite3's own
-        next_due(connection)
-        next_due(connection, ["busy.example"])
         oldest_received(connection)
         connection.execute(select(recipients).where(HELD, recipients.c.hold_until <= 1.0)).all()
         connection.execute(select(messages.c.id).where(messages.c.parent == "x")).all()
@@ -71,10 +69,9 @@ def test_what_waits_is_found_by_its_index_however_much_has_ended(engine: Engine)
             for statement in statements
             if statement.startswith("SELECT")
         ]
-    assert ["ix_recipients_due" in plan[0] for plan in plans[:2]] == [True, True]
-    assert "ix_recipients_live" in plans[2][0]
-    assert "ix_recipients_hold_until" in plans[3][0]
-    assert "ix_messages_parent" in plans[4][0]
+    assert "ix_messages_live" in plans[0][0]
+    assert "ix_recipients_hold_until" in plans[1][0]
+    assert "ix_messages_parent" in plans[2][0]
 
 
 def test_an_unknown_version_is_taken_for_newer_and_refused(engine: Engine) -> None:

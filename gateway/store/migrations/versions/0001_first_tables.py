@@ -82,6 +82,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_messages'))
     )
     with op.batch_alter_table('messages', schema=None) as batch_op:
+        batch_op.create_index('ix_messages_live', ['id'], unique=False, sqlite_where=sa.text('live > 0'), postgresql_where=sa.text('live > 0'))
         batch_op.create_index('ix_messages_received', ['received'], unique=False)
         batch_op.create_index('ix_messages_parent', ['parent'], unique=False, sqlite_where=sa.text('parent IS NOT NULL'), postgresql_where=sa.text('parent IS NOT NULL'))
         batch_op.create_index('ix_messages_ring_key', ['ring_key'], unique=False, sqlite_where=sa.text('ring_key IS NOT NULL'), postgresql_where=sa.text('ring_key IS NOT NULL'))
@@ -121,6 +122,7 @@ def upgrade() -> None:
     sa.Column('address', sa.String(length=320), nullable=False),
     sa.Column('key', sa.String(length=320), nullable=False),
     sa.Column('domain', sa.String(length=255), nullable=False),
+    sa.Column('origin', sa.BigInteger(), nullable=False),
     sa.Column('notify', sa.String(length=64), nullable=False),
     sa.Column('orcpt', sa.String(length=512), nullable=False),
     sa.Column('state', sa.String(length=16), nullable=False),
@@ -145,9 +147,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('recipients', schema=None) as batch_op:
         batch_op.create_index('ix_recipients_claimed_by', ['claimed_by'], unique=False, sqlite_where=sa.text('claimed_by IS NOT NULL'), postgresql_where=sa.text('claimed_by IS NOT NULL'))
-        batch_op.create_index('ix_recipients_due', ['next_attempt'], unique=False, sqlite_where=sa.text("state IN ('queued', 'deferred')"), postgresql_where=sa.text("state IN ('queued', 'deferred')"))
         batch_op.create_index('ix_recipients_hold_until', ['hold_until'], unique=False, sqlite_where=sa.text("state = 'held'"), postgresql_where=sa.text("state = 'held'"))
         batch_op.create_index('ix_recipients_key', ['key', 'message'], unique=False)
-        batch_op.create_index('ix_recipients_live', ['message', 'n'], unique=False, sqlite_where=sa.text("state IN ('queued', 'delivering', 'deferred', 'held', 'noticing', 'deposited')"), postgresql_where=sa.text("state IN ('queued', 'delivering', 'deferred', 'held', 'noticing', 'deposited')"))
+        batch_op.create_index('ix_recipients_ready', ['origin', 'domain', 'next_attempt'], unique=False, sqlite_where=sa.text("state = 'queued'"), postgresql_where=sa.text("state = 'queued'"))
+        batch_op.create_index('ix_recipients_waiting', ['next_attempt'], unique=False, sqlite_where=sa.text("state = 'deferred'"), postgresql_where=sa.text("state = 'deferred'"))
 
     # ### end Alembic commands ###
