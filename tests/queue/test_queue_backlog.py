@@ -7,6 +7,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,20 +144,17 @@ def look(most: int, taken: Shares | None = None, place: Place | None = None) -> 
 
 def claim(most: int, taken: Shares) -> Callable[[Connection], tuple[Claim, ...]]:
     def job(connection: Connection) -> tuple[Claim, ...]:
-        transaction = Transaction(connection, NOW)
         found = look_for_turns(connection, most, taken, Place())
-        claims = claim_turns(transaction, "me", RetrySchedule(), random.Random(1), found.turns)
-        transaction.close()
-        return claims
+        with closing(connection.connection.cursor()) as cursor:
+            transaction = Transaction(connection, cursor, NOW)
+            return claim_turns(transaction, "me", RetrySchedule(), random.Random(1), found.turns)
 
     return job
 
 
 def due(connection: Connection) -> int:
-    transaction = Transaction(connection, NOW)
-    number = make_due(transaction)
-    transaction.close()
-    return number
+    with closing(connection.connection.cursor()) as cursor:
+        return make_due(Transaction(connection, cursor, NOW))
 
 
 BUSY = shares(["busy.example"])
