@@ -17,9 +17,10 @@ from gateway.config.model import Settings
 from gateway.config.outbound import ClientCertificate, Route
 from gateway.config.source import PathInFile
 from gateway.config.values import Endpoint
+from gateway.errors import Fault
 from gateway.mail.protection import Assurance
 
-__all__ = ["Problem", "check_settings"]
+__all__ = ["Problem", "check_settings", "user_faults"]
 
 # Taking one of these out of every message would damage the mail: they cannot carry a secret.
 _MAIL_HEADERS = frozenset(
@@ -163,6 +164,14 @@ def _connectors(case: _Case) -> Iterator[Problem]:
             yield from _route((*path, "return_route"), connector.return_route, case)
 
 
+def user_faults(settings: Settings) -> list[Fault]:
+    """What is wrong in the files of users that connectors name, each file once."""
+    tables = {
+        connector.accept.auth.path: connector.accept.auth for connector in settings.connectors if connector.accept.auth
+    }
+    return [fault for table in tables.values() for fault in table.faults]
+
+
 def _lock(path: PathInFile, connector: Connector) -> Iterator[Problem]:
     """Whether a stranger could send through this connector."""
     accept = connector.accept
@@ -185,22 +194,21 @@ def _lock(path: PathInFile, connector: Connector) -> Iterator[Problem]:
         yield Problem(
             (*path, "accept") if accept.model_fields_set else path,
             "nothing says who may use this connector: it would be an open relay. Add `accept` with networks, tenant,"
-            " header, dkim or client_certificate",
+            " header, dkim, client_certificate or auth",
         )
-    elif any(not isinstance(network, str) and network.prefixlen == 0 for network in accept.networks):
+    elif accept.auth is None and any(
+        not isinstance(network, str) and network.prefixlen == 0 for network in accept.networks
+    ):
         yield Problem(
             (*path, "accept", "networks"),
             "a network of all addresses lets everyone in: it would be an open relay. Add one of tenant, header, dkim,"
-            " client_certificate",
+            " client_certificate, auth",
         )
 
 
 def _factors(path: PathInFile, connector: Connector) -> Iterator[Problem]:
     accept = connector.accept
     path = (*path, "accept")
-    if accept.auth is not None:
-        # Ignoring a factor would let in whoever lacks it.
-        yield Problem((*path, "auth"), "SMTP AUTH is not available in this version")
     if accept.tenant is not None and accept.tenant.id is None and not accept.tenant.domains:
         yield Problem((*path, "tenant"), "a tenant needs an id or domains")
     if accept.header is not None:
@@ -236,6 +244,11 @@ def _connector_listeners(path: PathInFile, connector: Connector, case: _Case) ->
             (*path, "accept", "client_certificate"),
             "no listener of this connector asks for certificates, so that nobody could ever match; set"
             " client_certificates: request on one",
+        )
+    if accept.auth is not None and all(listener.tls is ListenerTls.NONE for listener in usable):
+        yield Problem(
+            (*path, "accept", "auth"),
+            "no listener of this connector has TLS, and a password is never taken without it: nobody could ever match",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic.fields import FieldInfo
 
+from gateway.config.users import Users
 from gateway.config.values import (
     AssuranceLevel,
     CertificateName,
@@ -50,6 +51,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (HeaderName, "header name"),
     (CertificateName, "domain or `spki:SHA256`"),
     (FileName, "path"),
+    (Users, "path"),
     (Trust, "`system` or path"),
     (AssuranceLevel, "`none`, `encrypted`, `verified`, `authenticated`"),
     (ResolverEndpoint, "address:port"),

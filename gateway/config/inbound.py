@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.outbound import Route
 from gateway.config.section import Section
+from gateway.config.users import Users
 from gateway.config.values import (
     CLOUD_NETWORKS,
     CertificateName,
@@ -16,7 +17,6 @@ from gateway.config.values import (
     Domains,
     Duration,
     Endpoint,
-    FileName,
     HeaderName,
     Name,
     Names,
@@ -197,8 +197,9 @@ class Accept(Section):
     """The DNS name in the client's certificate, which must chain to `tls.trust`; or `spki:SHA256` for a certificate
     whose public key has this digest. Only where the listener says `client_certificates: request`."""
 
-    auth: FileName | None = None
-    """SMTP AUTH: a file with users and Argon2 hashes. Not available in this version."""
+    auth: Users = None
+    """SMTP AUTH PLAIN or LOGIN, under TLS only: a file with a line `name: "HASH"` for each user, as
+    `gateway auth hash NAME` prints it. Read again on a reload."""
 
     listeners: Names = ()
     """Only on these listeners, by name or address; default: all."""
@@ -339,6 +340,10 @@ class Limits(Section):
 
     session_messages: Annotated[Count, Field(ge=1)] = 1000
     """Messages in one connection before it is closed (`421`), so that load spreads over workers."""
+
+    auth_failures_per_minute: Annotated[Count, Field(ge=1)] = 20
+    """Failed SMTP AUTH a minute from one client network (/24 for IPv4, /64 for IPv6); `454 4.7.0` beyond, without
+    looking at the password."""
 
     free_space: Size = 500_000_000
     """Floor of free space under `data_dir`: below it, mail is answered `452 4.3.1` and `/readyz` is not ready."""

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.clock import SystemClock
-from gateway.config.checks import Problem, check_settings
+from gateway.config.checks import Problem, check_settings, user_faults
 from gateway.config.faults import Notice, in_order, model_faults
 from gateway.config.model import Settings
 from gateway.config.rooms import WITHOUT_EFFECT
@@ -91,6 +91,7 @@ def read_settings(path: Path, *, environ: Mapping[str, str] | None = None, now: 
         moment = SystemClock().time() if now is None else now
         for problem in check_settings(settings, broken=frozenset(pruned.broken), now=moment):
             _add(document, problem, pruned, faults, notices)
+        faults += user_faults(settings)
     notices += _without_effect(document, values)
     return SettingsReading(document, settings, in_order(faults), in_order(notices))
 

@@ -7,6 +7,7 @@ The way of a connection, and where each step lives:
    ``client_certificate`` judges it afterwards
 3. ``connection``   - transport, deadlines, STARTTLS; ``reader`` gives it lines and chunks, ``pace`` measures slowness
 4. ``session``      - commands and replies; ``parameters`` reads MAIL and RCPT, ``transaction`` is what they build
+   ``authentication`` is AUTH: ``sasl`` reads it, ``passwords`` verifies
 5. ``connectors``   - which connectors a connection, an envelope and a message satisfy (pure);
    ``networks`` and ``spf`` know the clouds' addresses, ``author`` reads From
 6. ``content``      - a message's octets from the first to the answer: by DATA, where ``data`` finds the end and takes

@@ -26,6 +26,7 @@ from gateway.ingress.limits import ConnectionCounts, Place
 from gateway.ingress.pace import Pace
 from gateway.ingress.reader import STREAM_LIMIT, ChunkReader, Line
 from gateway.ingress.refusals import Reason, refusal
+from gateway.ingress.sasl import Login
 from gateway.ingress.terms import Services, Terms
 from gateway.ingress.transaction import ConnectorRefusal
 from gateway.mail.envelope import ReceivedTls
@@ -102,6 +103,7 @@ class Connection(SMTP, abc.ABC):
         self._address: IpAddress = ipaddress.ip_address("127.0.0.1")
         self._tls: ReceivedTls | None = None
         self._certificate_names: frozenset[str] = frozenset()
+        self._login: Login | None = None
         self._message_id: str | None = None
         self._said: list[bytes] = []  # replies that have not left yet
         self._known_arrival: Arrival | None = None
@@ -293,6 +295,14 @@ class Connection(SMTP, abc.ABC):
         self._wait(Phase.BUSY, float("inf"))
         return octets
 
+    async def ask(self, challenge: str, longest: int) -> Line:
+        """Send a challenge; the line that answers it. Raises ``ConnectionError`` where none comes."""
+        await self.push(challenge)
+        line = await self._read_line(longest)
+        if line is None:
+            raise ConnectionResetError("the client left in the middle of its log-in")
+        return line
+
     def unread(self, octets: bytes) -> None:
         """Put back what belongs to the next command."""
         self._input.unread(octets)
@@ -350,7 +360,8 @@ class Connection(SMTP, abc.ABC):
         known = self._known_arrival
         if known is None:
             names = frozenset({self._listener.name, self._listener.address})
-            known = self._known_arrival = Arrival(self._address, names, self._certificate_names)
+            user, hashes = ("", frozenset()) if self._login is None else (self._login.user, self._login.hashes)
+            known = self._known_arrival = Arrival(self._address, names, self._certificate_names, user, hashes)
         return known
 
     # -- TLS -------------------------------------------------------------------------------------------------------

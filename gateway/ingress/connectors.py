@@ -54,12 +54,15 @@ class Arrival:
     """What is known about a connection at MAIL.
 
     ``listener`` is the names by which connectors may call it. ``certificate_names`` are what its client certificate
-    proved: DNS names (only of a chain that ends in ``tls.trust``) and ``spki:HEX`` of its key.
+    proved: DNS names (only of a chain that ends in ``tls.trust``) and ``spki:HEX`` of its key. ``user`` has logged in,
+    by a password that was right for ``hashes``; "" where nobody has.
     """
 
     address: IpAddress
     listener: frozenset[str]
     certificate_names: frozenset[str] = frozenset()
+    user: str = ""
+    hashes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,9 @@ def _failed_connection_factors(connector: Connector, arrival: Arrival) -> tuple[
     failed = []
     if accept.client_certificate is not None and accept.client_certificate not in arrival.certificate_names:
         failed.append("client_certificate")
-    if accept.auth is not None:
-        failed.append("auth")  # not offered yet: a connector that asks for it lets nobody in
+    # Not by name alone: another connector's user may have the same one; and a reload may have changed the password.
+    if accept.auth is not None and accept.auth.hashes.get(arrival.user) not in arrival.hashes:
+        failed.append("auth")
     return tuple(failed)
 
 
@@ -199,8 +203,8 @@ def judge(found: Sequence[Candidate], facts: MessageFacts) -> Verdict:
 
 
 def _may_observe(connector: Connector, factors: _Factors) -> bool:
-    own_network = bool(connector.accept.networks) and not connector.is_cloud
-    return own_network or bool(factors.held & _locks(connector))
+    own_door = (bool(connector.accept.networks) or "auth" in factors.held) and not connector.is_cloud
+    return own_door or bool(factors.held & _locks(connector))
 
 
 def _locks(connector: Connector) -> frozenset[str]:
@@ -226,10 +230,9 @@ def _first(refused: Sequence[Refused]) -> Refused:
 def _factors(candidate: Candidate, facts: MessageFacts) -> _Factors:
     connector = candidate.connector
     accept = connector.accept
-    held: set[str] = set()
+    given = {"client_certificate": accept.client_certificate, "auth": accept.auth}
+    held = {name for name, factor in given.items() if factor is not None and name not in candidate.failed}
     failed = list(candidate.failed)
-    if accept.client_certificate is not None and "client_certificate" not in candidate.failed:
-        held.add("client_certificate")
     tenant_fault = _tenant_fault(connector, facts.fields)
     if accept.tenant is not None and tenant_fault is None:
         held.add("tenant")

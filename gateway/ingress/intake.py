@@ -229,6 +229,8 @@ class QueueIntake:
                 replace(entry, state=State.DROPPED) if entry.state is State.REJECTED else entry for entry in recipients
             ]
         facts: dict[str, object] = {"stage": str(submission.connector.stage)}
+        if submission.user:
+            facts["user"] = submission.user
         if submission.violations:
             facts["would_refuse"] = list(submission.violations)
         if str(Method.PLAIN) in submission.control.protect:

@@ -145,6 +145,7 @@ class Reception:
             dkim_signature=self._dkim.satisfied_by if self._dkim is not None and verdict.used_dkim else None,
             eight_bit=self._eight_bit,
             subject=self._subject,
+            user=self._transaction.client.arrival.user,
         )
 
     async def _read_header(self) -> None:
@@ -231,6 +232,8 @@ class Reception:
         protocol = ("UTF8SMTP" if mail.smtputf8 else "ESMTP") if client.extended else "SMTP"
         if client.tls is not None and client.extended:
             protocol += "S"
+        if client.arrival.user and client.extended:
+            protocol += "A"
         envelope = Envelope(
             sender=mail.sender,
             recipients=tuple(transaction.recipients),

@@ -11,6 +11,9 @@ The labels (``reason`` in logs and in ``gateway_messages_received_total{result}`
 ``handshake``          the TLS handshake failed
 ``timeout``            a command, a block of data or a handshake took too long
 ``too_slow``           data below the minimum rate
+``auth``               a log-in that failed
+``auth_required``      only connectors that ask for a log-in would take it
+``auth_limit``         too many failed log-ins from a network, or too many at once
 ``connections``        too many connections: in all, from a network, or for a connector
 ``messages``           too many messages in one session
 ``rate``               more messages a minute than the connector may send
@@ -49,6 +52,9 @@ class Reason(StrEnum):
     HANDSHAKE = "handshake"
     TIMEOUT = "timeout"
     TOO_SLOW = "too_slow"
+    AUTH = "auth"
+    AUTH_REQUIRED = "auth_required"
+    AUTH_LIMIT = "auth_limit"
     CONNECTIONS = "connections"
     MESSAGES = "messages"
     RATE = "rate"

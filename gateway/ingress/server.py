@@ -20,6 +20,7 @@ from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
 from gateway.ingress.limits import ConnectionCounts, Rates
 from gateway.ingress.networks import load_networks
+from gateway.ingress.passwords import Failures, Passwords
 from gateway.ingress.refusals import Reason
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 from gateway.ingress.session import SmtpSession
@@ -77,8 +78,17 @@ class IngressServer:
     ) -> None:
         # The library writes every command and every line of data to its own logger.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
-        rates = Rates(clock, processes)
-        self.services = Services(intake, clock, metrics, rates, lookup_txt, loop_key, log)
+        self.services = Services(
+            intake,
+            clock,
+            metrics,
+            Rates(clock, processes),
+            Failures(clock, processes),
+            Passwords(),
+            lookup_txt,
+            loop_key,
+            log,
+        )
         self.counts = ConnectionCounts(processes)
         self.commits: set[asyncio.Task[str]] = set()
         self.stopping = False

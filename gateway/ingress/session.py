@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.config.model import Listener, ListenerTls
 from gateway.errors import GatewayError, Refusal
+from gateway.ingress.authentication import AUTH_LINE, MECHANISMS, Authentication
 from gateway.ingress.chunking import Chunk, is_bdat, parse_bdat
 from gateway.ingress.connection import Connection, Disconnect, Host, stopping_refusal
 from gateway.ingress.connectors import Arrival, Candidate, candidates
@@ -28,7 +29,7 @@ __all__ = ["SmtpSession"]
 
 #: RFC 5321 section 4.5.3.1.4 asks for 512 at least; MAIL and RCPT grow with SMTPUTF8, ENVID, ORCPT and long addresses.
 COMMAND_LIMIT = 1024
-COMMAND_LIMITS = {"MAIL": 2048, "RCPT": 2048}
+COMMAND_LIMITS = {"MAIL": 2048, "RCPT": 2048, "AUTH": AUTH_LINE}
 
 _BEFORE_TLS = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "STARTTLS", "RSET", "HELP"})
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
@@ -50,6 +51,7 @@ class SmtpSession(Connection):
         self._content: Content | None = None
         self._spoilt: Refusal | None = None  # why the chunks of this transaction are refused, up to the last one
         self._known_candidates: tuple[Terms, Arrival, tuple[Candidate, ...]] | None = None
+        self._authentication = Authentication(self, self._services)
         self._errors = 0
         self._messages = 0
 
@@ -150,6 +152,8 @@ class SmtpSession(Connection):
             "DSN",
             "CHUNKING",
         ]
+        if self._tls is not None and terms.user_tables(self._arrival()):
+            offers.append(f"AUTH {' '.join(MECHANISMS)}")
         if self._offers_tls():
             offers.append("STARTTLS")
         lines = [f"250-{each}" for each in offers[:-1]] + [f"250 {offers[-1]}"]
@@ -180,6 +184,24 @@ class SmtpSession(Connection):
         await self._handshake()
         await self._reset()
         self._helo, self._extended = "", False
+
+    async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 4954; see :mod:`gateway.ingress.authentication`."""
+        terms = self._host.terms
+        tables = terms.user_tables(self._arrival())
+        if not tables:
+            raise refusal(502, "5.5.1", "AUTH is not offered here", Reason.UNKNOWN_COMMAND)
+        if self._tls is None:
+            raise refusal(538, "5.7.11", "Must issue a STARTTLS command first", Reason.TLS_REQUIRED)
+        if not self._extended:
+            raise refusal(503, "5.5.1", "Send EHLO first", Reason.SYNTAX)
+        if self._login is not None or self._transaction is not None:
+            raise refusal(503, "5.5.1", "Logged in already, or a transaction is open", Reason.SYNTAX)
+        self._login = await self._authentication.run(arg, tables, terms, self._address)
+        self._known_arrival = None
+        self._log = self._log.bind(user=self._login.user)
+        self._log.info("logged_in")
+        await self.push("235 2.7.0 Logged in")
 
     # -- the transaction -------------------------------------------------------------------------------------------
 
@@ -336,10 +358,6 @@ class SmtpSession(Connection):
     async def smtp_EXPN(self, arg: str | None) -> None:  # noqa: N802, ARG002
         """RFC 5321 section 4.1.1.7: not offered."""
         raise refusal(502, "5.5.1", "EXPN is not offered here", Reason.UNKNOWN_COMMAND)
-
-    async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802, ARG002
-        """RFC 4954: not offered."""
-        raise refusal(502, "5.5.1", "AUTH is not offered here", Reason.UNKNOWN_COMMAND)
 
 
 def _line_refusal(fault: LineFault) -> Refusal:

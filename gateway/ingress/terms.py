@@ -12,11 +12,13 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.config.model import Connector, Limits, Settings
+from gateway.config.users import UserTable
 from gateway.ingress.certificates import Contexts, ServerCertificate
 from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connectors import Arrival, Networks, names_a_connector
 from gateway.ingress.limits import Rates
 from gateway.ingress.markers import Markers
+from gateway.ingress.passwords import Failures, Passwords
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 
 __all__ = ["Services", "Terms"]
@@ -30,6 +32,8 @@ class Services:
     clock: Clock
     metrics: IngressMetrics
     rates: Rates
+    failures: Failures
+    passwords: Passwords
     lookup_txt: LookupTxt
     loop_key: bytes
     log: FilteringBoundLogger
@@ -70,6 +74,11 @@ class Terms:
     def connectors_for(self, arrival: Arrival) -> tuple[Connector, ...]:
         """The connectors whose listener and networks hold: all that is known before MAIL."""
         return tuple(each for each in self.connectors if names_a_connector(each, arrival, self.networks))
+
+    def user_tables(self, arrival: Arrival) -> tuple[UserTable, ...]:
+        """Each table of users that a connector for this client asks for a log-in by."""
+        tables = [each.accept.auth for each in self.connectors_for(arrival) if each.accept.auth is not None]
+        return tuple({table.path: table for table in tables}.values())
 
     def largest_message(self, connectors: Sequence[Connector]) -> int:
         """What EHLO tells a client of these connectors: no message that this admits is refused for its size alone."""

@@ -85,6 +85,8 @@ def begin(
     Raises :class:`gateway.errors.Refusal`.
     """
     message_id = services.intake.new_id()
+    if not found and not client.arrival.user and terms.user_tables(client.arrival):
+        raise refusal(530, "5.7.0", "Log-in required", Reason.AUTH_REQUIRED)
     left, refused = check_sender(terms.connectors, found, mail.sender)
     if refused is not None:
         raise not_allowed(refused, message_id)

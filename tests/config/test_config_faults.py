@@ -129,8 +129,6 @@ BETWEEN = {
         one(f"{{networks: microsoft365, tenant: @@{{}}, header: {SECRET}}}"),
         "a tenant needs an id or domains",
     ),
-    "SMTP AUTH": (one("{networks: [10.0.0.0/8], auth: @@users.yaml}"), "SMTP AUTH is not available in this version"),
-    "SMTP AUTH alone": (one("{auth: @@users.yaml}"), "SMTP AUTH is not available in this version"),
     "header of mail itself": (one("{header: {name: @@Subject, value: 0123456789abcdef}}"), "meaning of its own"),
     "header of ours": (one("{header: {name: @@x-gateway-tag, value: 0123456789abcdef}}"), "meaning of its own"),
     "unknown listener": (one("{networks: [10.0.0.0/8], listeners: [@@other]}"), "there is no listener 'other'"),

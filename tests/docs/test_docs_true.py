@@ -11,6 +11,7 @@ import yaml
 
 from gateway.cli import VERBS, gateway
 from gateway.config.load import load_settings
+from gateway.config.users import make_hash
 from gateway.ingress.refusals import Reason
 from gateway.observe.metrics import ALARMS, Metrics
 from gateway.queue.states import State
@@ -147,6 +148,7 @@ def test_every_example_configuration_loads(page: Path, tmp_path: Path) -> None:
     certificate, key = CA().issue("gw.clinic.example").write(tmp_path, "gw")
     for name in ("relay.secret", "relay.secret.new"):
         (tmp_path / name).write_text("0123456789abcdef0123456789abcdef\n")
+    (tmp_path / "users.yaml").write_text(f'scanner-3: "{make_hash("secret")}"\n')
     (tmp_path / "policy.yaml").write_text("version: 1\n")
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
