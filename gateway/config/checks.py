@@ -139,6 +139,10 @@ def _listeners(case: _Case) -> Iterator[Problem]:
             yield Problem((*path, "tls"), message)
         if listener.tls is ListenerTls.NONE and listener.client_certificates is ClientCertificates.REQUEST:
             yield Problem((*path, "client_certificates"), "without TLS there are no client certificates to request")
+        for number, network in enumerate(listener.proxy_protocol):
+            if network.prefixlen == 0:
+                message = "this trusts everyone to say who they are: name the proxies' own addresses"
+                yield Problem((*path, "proxy_protocol", number), message)
 
 
 def _connectors(case: _Case) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from gateway.config.values import (
     Name,
     Names,
     NetworkNames,
+    Networks,
     Secrets,
     SenderPatterns,
     Size,
@@ -94,6 +95,11 @@ class Listener(Section):
     client_certificates: ClientCertificates = ClientCertificates.IGNORE
     """`request`: ask clients for a certificate, for connectors that have `client_certificate` as a factor. It is
     never a reason to break off the handshake."""
+
+    proxy_protocol: Networks = ()
+    """Addresses of load balancers in front of this listener that speak the PROXY protocol, version 2. Their
+    connections must begin with its header, and count as those of the client that it names. From everyone else no
+    header is taken."""
 
     name: Name = ""
     """Label in logs and metrics, and what a connector's `accept.listeners` names; default: the address."""

@@ -3,6 +3,7 @@
 The way of a connection, and where each step lives:
 
 1. ``server``       - listeners, accepting, reload, draining; ``limits`` says how many; ``terms`` is the configuration
+   ``proxied`` stands before sessions behind a load balancer, ``proxy_protocol`` reads what it says (pure)
 2. ``certificates`` - our own certificate; ``client_tls`` asks clients for theirs and lets every one through,
    ``client_certificate`` judges it afterwards
 3. ``connection``   - transport, deadlines, STARTTLS; ``reader`` gives it lines and chunks, ``pace`` measures slowness

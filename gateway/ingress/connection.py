@@ -24,6 +24,7 @@ from gateway.ingress.client_tls import peer_chain
 from gateway.ingress.connectors import Arrival, IpAddress
 from gateway.ingress.limits import ConnectionCounts, Place
 from gateway.ingress.pace import Pace
+from gateway.ingress.proxied import peer_address
 from gateway.ingress.reader import STREAM_LIMIT, ChunkReader, Line
 from gateway.ingress.refusals import Reason, refusal
 from gateway.ingress.sasl import Login
@@ -85,7 +86,9 @@ class Connection(SMTP, abc.ABC):
 
     line_length_limit = STREAM_LIMIT
 
-    def __init__(self, host: Host, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, host: Host, listener: Listener, loop: asyncio.AbstractEventLoop, client: IpAddress | None = None
+    ) -> None:
         super().__init__(None, hostname=host.terms.hostname, data_size_limit=None, enable_SMTPUTF8=True, loop=loop)
         self._input = ChunkReader(limit=STREAM_LIMIT, loop=loop)
         self._host = host
@@ -100,6 +103,7 @@ class Connection(SMTP, abc.ABC):
         self._phase = Phase.BUSY
         self._deadline = float("inf")
         self._id = ""
+        self._told = client  # by a trusted proxy
         self._address: IpAddress = ipaddress.ip_address("127.0.0.1")
         self._tls: ReceivedTls | None = None
         self._certificate_names: frozenset[str] = frozenset()
@@ -127,9 +131,11 @@ class Connection(SMTP, abc.ABC):
         self.transport = transport
         self._input.set_transport(transport)
         self._id = self._services.intake.new_id()
-        peer = transport.get_extra_info("peername")
-        self._address = _ip(peer[0] if peer else "127.0.0.1")
+        peer = peer_address(transport)
+        self._address = self._told or peer
         self._log = self._services.log.bind(session=self._id, listener=self._listener.name, client=str(self._address))
+        if self._told is not None:
+            self._log = self._log.bind(proxy=str(peer))
         self._host.opened(self)
         self.task = self.loop.create_task(self._handle_client())
 
@@ -167,8 +173,11 @@ class Connection(SMTP, abc.ABC):
         except Disconnect as end:
             if end.refused is not None:
                 self._note(end.refused)
+                line = end.refused.line
+                if end.refused.reply_code != 421:
+                    line += "\r\n421 4.5.0 Out of step, closing connection"  # RFC 5321 section 3.8: never without
                 with contextlib.suppress(ConnectionError):
-                    await self.push(end.refused.line)
+                    await self.push(line)
         except ConnectionError:
             pass  # the client is gone: there is nobody left to tell
         except Exception as error:  # noqa: BLE001 - one session must not take the process with it
@@ -417,13 +426,6 @@ class Connection(SMTP, abc.ABC):
             self._certificate_names = certificate.names
             self._known_arrival = None
             self._log = self._log.bind(client_certificate=certificate.subject, client_chain=certificate.chain)
-
-
-def _ip(text: str) -> IpAddress:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def stopping_refusal() -> Refusal:

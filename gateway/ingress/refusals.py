@@ -9,6 +9,7 @@ The labels (``reason`` in logs and in ``gateway_messages_received_total{result}`
 ``tls_required``       a command that needs TLS first
 ``starttls_injection`` plain bytes behind STARTTLS
 ``handshake``          the TLS handshake failed
+``proxy``              a proxy sent no header of the PROXY protocol, or none that can be taken
 ``timeout``            a command, a block of data or a handshake took too long
 ``too_slow``           data below the minimum rate
 ``auth``               a log-in that failed
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     TLS_REQUIRED = "tls_required"
     STARTTLS_INJECTION = "starttls_injection"
     HANDSHAKE = "handshake"
+    PROXY = "proxy"
     TIMEOUT = "timeout"
     TOO_SLOW = "too_slow"
     AUTH = "auth"

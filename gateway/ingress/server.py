@@ -18,9 +18,11 @@ from gateway.errors import GatewayError
 from gateway.ingress.certificates import Reload, ServerCertificate
 from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
+from gateway.ingress.connectors import IpAddress
 from gateway.ingress.limits import ConnectionCounts, Rates
 from gateway.ingress.networks import load_networks
 from gateway.ingress.passwords import Failures, Passwords
+from gateway.ingress.proxied import HEADER_TIMEOUT, ProxyFront
 from gateway.ingress.refusals import Reason
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 from gateway.ingress.session import SmtpSession
@@ -98,6 +100,7 @@ class IngressServer:
         self._servers: dict[str, asyncio.Server] = {}
         self._listeners: dict[str, Listener] = {}
         self._sessions: set[Connection] = set()
+        self._fronts: set[ProxyFront] = set()
         self._shaking = 0  # handshakes of implicit TLS under way, before there is a session to count
         self._ticker: asyncio.Task[None] | None = None
 
@@ -175,6 +178,7 @@ class IngressServer:
         """
         self.stopping = True
         await self.stop_accepting()
+        self._cut_fronts()
         for session in tuple(self._sessions):
             session.stop_if_idle()
         deadline = self.services.clock.monotonic() + timeout
@@ -188,6 +192,7 @@ class IngressServer:
         """Cut everything off, except commits."""
         self.stopping = True
         await self.stop_accepting()
+        self._cut_fronts()
         tasks = [session.task for session in self._sessions if session.task is not None]
         for session in tuple(self._sessions):
             session.abort()
@@ -200,6 +205,10 @@ class IngressServer:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
+
+    def _cut_fronts(self) -> None:
+        for front in tuple(self._fronts):
+            front.abort()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -256,15 +265,38 @@ class IngressServer:
             raise ServerError(f"cannot listen on {listener.address}: {reason}") from None
 
     def _accept(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
-        """The protocol of a new connection. Implicit TLS comes between it and the session.
+        """The protocol of a new connection: that of its client, or what first finds out who the client is."""
+        if not listener.proxy_protocol:
+            return self._serve(listener, loop)
+        if self._waiting >= self._terms.limits.connections:
+            return _Hangup()
+        front = ProxyFront(
+            listener.proxy_protocol,
+            self.services.clock.monotonic() + HEADER_TIMEOUT,
+            lambda client: self._serve(listener, loop, client),
+            lambda proxy, why: self._note_failure(listener, Reason.PROXY, f"{proxy}: {why}"),
+            self._fronts.discard,
+        )
+        self._fronts.add(front)
+        return front
+
+    @property
+    def _waiting(self) -> int:
+        """Connections, with those for which there is no session yet."""
+        return self._shaking + len(self._fronts) + len(self._sessions)
+
+    def _serve(
+        self, listener: Listener, loop: asyncio.AbstractEventLoop, client: IpAddress | None = None
+    ) -> asyncio.BaseProtocol:
+        """The session of a client, who is known where a proxy has told. Implicit TLS comes in between.
 
         By our own hand, where ``create_server(ssl=...)`` would do the same: so each connection gets the certificate
         and the terms that are in force when it comes.
         """
-        session = SmtpSession(self, listener, loop)
+        session = SmtpSession(self, listener, loop, client)
         if listener.tls is not ListenerTls.IMPLICIT:
             return session
-        if self._shaking + len(self._sessions) >= self._terms.limits.connections:
+        if self._waiting >= self._terms.limits.connections:
             return _Hangup()
         contexts = self._terms.contexts
         assert contexts is not None, "terms with TLS listeners have a certificate"
@@ -278,15 +310,20 @@ class IngressServer:
         self._shaking -= 1
         error = None if outcome.cancelled() else outcome.exception()
         if error is not None:
-            detail = str(getattr(error, "reason", None) or type(error).__name__)
-            self.services.metrics.refused(str(Reason.HANDSHAKE))
-            self.services.log.info("refused", listener=listener.name, reason=str(Reason.HANDSHAKE), detail=detail)
+            self._note_failure(listener, Reason.HANDSHAKE, str(getattr(error, "reason", None) or type(error).__name__))
+
+    def _note_failure(self, listener: Listener, reason: Reason, detail: str) -> None:
+        """A connection that ended before there was a session."""
+        self.services.metrics.refused(str(reason))
+        self.services.log.info("refused", listener=listener.name, reason=str(reason), detail=detail)
 
     async def _tick(self) -> None:
         clock = self.services.clock
         while True:
             await clock.sleep(TICK)
             now = clock.monotonic()
+            for front in tuple(self._fronts):
+                front.tick(now)
             for session in tuple(self._sessions):
                 session.tick(now)
 

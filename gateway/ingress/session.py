@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Refusal
 from gateway.ingress.authentication import AUTH_LINE, MECHANISMS, Authentication
 from gateway.ingress.chunking import Chunk, is_bdat, parse_bdat
 from gateway.ingress.connection import Connection, Disconnect, Host, stopping_refusal
-from gateway.ingress.connectors import Arrival, Candidate, candidates
+from gateway.ingress.connectors import Arrival, Candidate, IpAddress, candidates
 from gateway.ingress.content import Content, discard, overrun, too_large
 from gateway.ingress.parameters import parse_mail, parse_rcpt
 from gateway.ingress.reader import Line, LineFault
@@ -41,8 +41,10 @@ _MISTAKES = frozenset({Reason.SYNTAX, Reason.UNKNOWN_COMMAND, Reason.TLS_REQUIRE
 class SmtpSession(Connection):
     """One connection. Made by :class:`gateway.ingress.server.IngressServer` for each that is accepted."""
 
-    def __init__(self, host: Host, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(host, listener, loop)
+    def __init__(
+        self, host: Host, listener: Listener, loop: asyncio.AbstractEventLoop, client: IpAddress | None = None
+    ) -> None:
+        super().__init__(host, listener, loop, client)
         # The base class shares one table among all sessions; ours is constant and its own.
         self.command_size_limits = dict(COMMAND_LIMITS)
         self._helo = ""

@@ -118,6 +118,10 @@ BETWEEN = {
         "listeners: [{address: '127.0.0.1:25', tls: none, client_certificates: @@request}]",
         "without TLS there are no client certificates",
     ),
+    "a proxy that may be anyone": (
+        "listeners: [{address: '127.0.0.1:25', tls: none, proxy_protocol: [10.0.0.1, @@'0.0.0.0/0']}]",
+        "trusts everyone",
+    ),
     "cloud network alone": (one("{networks: @@[microsoft365]}"), "EchoSpoofing"),
     "cloud network beside another": (one("{networks: @@[10.0.0.0/8, google]}"), "shared by all its tenants"),
     "no factor": (PLAIN + "connectors:\n  - @@name: c\n    senders: [a.example]", "open relay"),

@@ -279,6 +279,7 @@ async def test_a_command_that_does_not_say_how_much_follows_ends_the_session(tmp
         await client.envelope()
         client.send(line + b"\r\n" + EVIL)
         assert (await client.reply())[0] == 501
+        assert (await client.reply())[0] == 421
         assert await client.at_end()
         assert not run.intake.spools
         await client.close()
@@ -291,6 +292,7 @@ async def test_a_bare_line_feed_behind_the_command_ends_the_session(tmp_path: Pa
         await client.envelope()
         client.send(b"BDAT 5 LAST\n" + EVIL)
         assert (await client.reply())[0] == 501
+        assert (await client.reply())[0] == 421
         assert await client.at_end()
         await client.close()
 
@@ -382,6 +384,7 @@ async def test_a_chunk_beyond_all_measure_ends_the_session_at_once(tmp_path: Pat
             await client.envelope()
         client.send(b"BDAT 18446744073709551616 LAST\r\n")
         assert (await client.reply())[0] == 552
+        assert (await client.reply())[0] == 421
         assert await client.at_end()
         await client.close()
 

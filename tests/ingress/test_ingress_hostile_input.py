@@ -19,6 +19,7 @@ from tests.ingress.ingress_harness import HEADER, REPLY, connector, running, set
 WORDS = st.sampled_from(
     [
         b"EHLO", b"HELO", b"MAIL FROM:", b"RCPT TO:", b"DATA", b"RSET", b"NOOP", b"VRFY", b"EXPN", b"HELP", b"AUTH",
+        b"BDAT 9", b"BDAT 3 LAST",
         b"STARTTLS", b" ", b"\t", b"<", b">", b"<>", b"<ann@clinic.example>", b"<bob@b.example>", b"client.example",
         b"SIZE=", b"BODY=8BITMIME", b"NOTIFY=NEVER", b"ORCPT=rfc822;", b"ENVID=", b"SMTPUTF8", b"=", b";", b"+", b"@",
         b'"', b"\\", b":", b"\0", b"\r", b"\n", b"\xff", b"\xc3\xa9", b"%s%n{0}", b"x" * 600, b"\x1b[2J", b"\r\n", b".",
@@ -44,11 +45,17 @@ async def _fuzz(lines: list[bytes], step: int) -> None:
             for start in range(0, len(wire), step):
                 client.send(wire[start : start + step])
             client.writer.write_eof()
-            answer = await asyncio.wait_for(client.reader.read(), 10)
+            # BDAT takes the rest for its chunk; or, where it is malformed, ends the session with much unread.
+            chunked = b"BDAT" in wire.upper()
+            try:
+                answer = await asyncio.wait_for(client.reader.read(), 10)
+            except ConnectionResetError:
+                assert chunked
+                answer = b""
             replies = answer.splitlines(keepends=True)
             for reply in replies:
                 assert REPLY.match(reply), reply
-            assert replies[-1].startswith((b"221 ", b"421 "))
+            assert chunked or replies[-1].startswith((b"221 ", b"421 "))
             assert not run.events("session_failed")
             assert not run.events("command_failed")
             assert not run.events("reception_failed")
