@@ -351,5 +351,9 @@ class Limits(Section):
     """Failed SMTP AUTH a minute from one client network (/24 for IPv4, /64 for IPv6); `454 4.7.0` beyond, without
     looking at the password."""
 
+    memory: Annotated[Size, Field(ge=1_000_000)] = 128_000_000
+    """Memory that messages on their way in may hold, all together: 1.3 MB for a large one, some four times its size for
+    one below 300 KB; `452 4.3.1` beyond."""
+
     free_space: Size = 500_000_000
     """Floor of free space under `data_dir`: below it, mail is answered `452 4.3.1` and `/readyz` is not ready."""

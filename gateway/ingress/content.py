@@ -18,6 +18,7 @@ from gateway.errors import GatewayError, Refusal
 from gateway.ingress.chunking import Chunk, ChunkScanner
 from gateway.ingress.connection import Connection, Disconnect
 from gateway.ingress.data import DataScanner, Violation
+from gateway.ingress.memory import Hold
 from gateway.ingress.reader import CHUNK, STREAM_LIMIT
 from gateway.ingress.reception import Reception
 from gateway.ingress.refusals import Reason, from_error, refusal
@@ -41,12 +42,14 @@ class Content:
         connection: Connection,
         transaction: Transaction,
         services: Services,
+        hold: Hold,
         commits: set[asyncio.Task[str]],
         log: FilteringBoundLogger,
     ) -> None:
         self._connection = connection
         self._transaction = transaction
         self._services = services
+        self._hold = hold
         self._commits = commits
         self._log = log
         self._reception = Reception(transaction, services)
@@ -65,7 +68,7 @@ class Content:
         with self._in_step():
             while not scanner.done:
                 piece = scanner.feed(await connection.read_data(CHUNK))
-                await self._feed(piece, scanner.violation)
+                await self._feed(piece, scanner.violation, scanner.received)
                 if scanner.received > overrun(self._transaction.size_limit):
                     raise Disconnect(refusal(421, "4.3.0", "Far too much data", Reason.TOO_LARGE))
             connection.unread(scanner.rest)
@@ -79,9 +82,11 @@ class Content:
             while left:
                 octets = await connection.read_data(min(left, CHUNK))
                 left -= len(octets)
-                await self._feed(scanner.feed(octets), scanner.violation)
+                piece = scanner.feed(octets)
+                await self._feed(piece, scanner.violation, scanner.received)
             if chunk.last:
-                await self._feed(scanner.finish(), scanner.violation)
+                piece = scanner.finish()
+                await self._feed(piece, scanner.violation, scanner.received)
 
     async def accept(self) -> None:
         """Hand the message over and answer; it counts as accepted whether or not anybody hears the answer.
@@ -123,14 +128,25 @@ class Content:
     async def end(self) -> None:
         """Count what became of it, and forget what is left of it."""
         self._services.metrics.received(self._reception.connector, self.result)
-        if not self._handed_over:
-            await self._reception.abort()
+        try:
+            if not self._handed_over:
+                await self._reception.abort()
+        finally:
+            self._hold.release()
 
-    async def _feed(self, piece: bytes, violation: Violation | None) -> None:
+    async def _feed(self, piece: bytes, violation: Violation | None, received: int) -> None:
+        reception = self._reception
         if violation is not None:
-            await self._reception.void(violation)
+            await reception.void(violation)
+        if reception.refusal is None:
+            try:
+                self._hold.cover(received)
+            except Refusal as refused:
+                await reception.give_up(refused)
         if piece:
-            await self._reception.feed(piece)
+            await reception.feed(piece)
+        if reception.refusal is not None:
+            self._hold.release()  # nothing is kept any more
 
     @contextlib.contextmanager
     def _in_step(self) -> Iterator[None]:

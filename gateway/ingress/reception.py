@@ -80,6 +80,11 @@ class Reception:
             text = f"Message holds a {violation}, which is not allowed"
             await self._fail(refusal(550, "5.6.0", text, Reason.SMUGGLING, detail=str(violation)))
 
+    async def give_up(self, refused: Refusal) -> None:
+        """There is a reason outside of the message why it cannot be taken now."""
+        if self.refusal is None:
+            await self._fail(refused)
+
     async def finish(self) -> Submission:
         """Everything has arrived. Raises :class:`gateway.errors.Refusal`; the spool is then gone."""
         if self.refusal is not None:

@@ -18,6 +18,7 @@ The labels (``reason`` in logs and in ``gateway_messages_received_total{result}`
 ``connections``        too many connections: in all, from a network, or for a connector
 ``messages``           too many messages in one session
 ``rate``               more messages a minute than the connector may send
+``memory``             messages on their way in hold all the memory that they may
 ``recipients``         more recipients than allowed
 ``too_large``          the message or its header is too large
 ``smuggling``          bare CR, bare LF or NUL in the message
@@ -60,6 +61,7 @@ class Reason(StrEnum):
     CONNECTIONS = "connections"
     MESSAGES = "messages"
     RATE = "rate"
+    MEMORY = "memory"
     RECIPIENTS = "recipients"
     TOO_LARGE = "too_large"
     SMUGGLING = "smuggling"

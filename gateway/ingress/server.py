@@ -20,6 +20,7 @@ from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
 from gateway.ingress.connectors import IpAddress
 from gateway.ingress.limits import ConnectionCounts, Rates
+from gateway.ingress.memory import MemoryBudget
 from gateway.ingress.networks import load_networks
 from gateway.ingress.passwords import Failures, Passwords
 from gateway.ingress.proxied import HEADER_TIMEOUT, ProxyFront
@@ -85,6 +86,7 @@ class IngressServer:
             clock,
             metrics,
             Rates(clock, processes),
+            MemoryBudget(processes),
             Failures(clock, processes),
             Passwords(),
             lookup_txt,

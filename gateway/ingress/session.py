@@ -310,8 +310,9 @@ class SmtpSession(Connection):
         if not transaction.recipients:
             raise refusal(503, "5.5.1", "No valid recipients", Reason.SYNTAX)
         self._raise_if_unready()
+        hold = self._services.memory.hold(transaction.mail.size, transaction.terms.limits.memory)
         self._messages += 1
-        content = Content(self, transaction, self._services, self._host.commits, self._log)
+        content = Content(self, transaction, self._services, hold, self._host.commits, self._log)
         self._content = content
         return content
 

@@ -18,6 +18,7 @@ from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connectors import Arrival, Networks, names_a_connector
 from gateway.ingress.limits import Rates
 from gateway.ingress.markers import Markers
+from gateway.ingress.memory import MemoryBudget
 from gateway.ingress.passwords import Failures, Passwords
 from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 
@@ -32,6 +33,7 @@ class Services:
     clock: Clock
     metrics: IngressMetrics
     rates: Rates
+    memory: MemoryBudget
     failures: Failures
     passwords: Passwords
     lookup_txt: LookupTxt

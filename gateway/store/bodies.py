@@ -27,6 +27,8 @@ INLINE_LIMIT = 16 * 1024
 MEMORY_LIMIT = 256 * 1024
 #: Sealed bytes gathered before a write goes to the file's thread.
 _WRITE_SIZE = 512 * 1024
+#: Bodies that are written or synced at a time, so that many large ones do not fill the threads that others need.
+_AT_ONCE = 4
 #: Sealed bytes read at once.
 _READ_SIZE = 256 * 1024
 #: A file without a row is only removed when it is older than this, in seconds: its row may be on the way.
@@ -56,11 +58,15 @@ class SealedBody:
 
 
 class BlobFiles:
-    """Body files under one directory, spread over 256 sub-directories by the last two digits of the message id."""
+    """Body files under one directory, spread over 256 sub-directories by the last two digits of the message id.
+
+    Whoever writes waits for its ``turn``, on the event loop.
+    """
 
     def __init__(self, root: Path, fail: Callable[[str], None]) -> None:
         self._root = root
         self._fail = fail
+        self.turn = asyncio.Semaphore(_AT_ONCE)
 
     def prepare(self) -> None:
         """Make the directories, durably, before a body is on its way: then none has to wait for another's.
@@ -92,7 +98,7 @@ class BlobFiles:
         except OSError as error:
             raise translated(error) from error
 
-    def write(self, handle: int, data: bytes) -> None:
+    def write(self, handle: int, data: bytes | bytearray) -> None:
         """Write all of ``data``. Raises :class:`StoreError`; where the medium failed, the store fails."""
         view = memoryview(data)
         try:
@@ -230,20 +236,20 @@ class Spool:
         self._finished = None
         self._has_file = False
 
-    async def _on_disk(self, work: Callable[[bytes], None]) -> None:
-        data = bytes(self._sealed)
-        self._sealed.clear()
-        self._at_work = asyncio.ensure_future(asyncio.to_thread(work, data))
-        await asyncio.shield(self._at_work)
-        self._at_work = None
+    async def _on_disk(self, work: Callable[[bytearray], None]) -> None:
+        async with self._files.turn:
+            data, self._sealed = self._sealed, bytearray()  # handed over, not copied: there may be many of us
+            self._at_work = asyncio.ensure_future(asyncio.to_thread(work, data))
+            await asyncio.shield(self._at_work)
+            self._at_work = None
 
-    def _spill(self, data: bytes) -> None:
+    def _spill(self, data: bytearray) -> None:
         if self._handle is None:
             self._handle = self._files.create(self.message)
             self._has_file = True
         self._files.write(self._handle, data)
 
-    def _commit(self, rest: bytes) -> None:
+    def _commit(self, rest: bytearray) -> None:
         self._spill(rest)
         handle, self._handle = self._handle, None
         assert handle is not None

@@ -88,7 +88,7 @@ class SlowFiles(BlobFiles):
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.faults: list[OSError] = []
 
-    def write(self, handle: int, data: bytes) -> None:
+    def write(self, handle: int, data: bytes | bytearray) -> None:
         self.entered.set()
         assert self.go_on.wait(10)
         try:
