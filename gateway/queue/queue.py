@@ -34,7 +34,7 @@ from gateway.queue.turns import Look, Place, look_for_turns
 from gateway.store.incarnation import HEARTBEAT
 from gateway.store.schema import HELD, messages, recipients
 from gateway.store.shred import Shredder
-from gateway.store.store import Store
+from gateway.store.store import RING_KEY_OVERLAP, Store
 
 __all__ = ["Queue", "QueueObserver", "Taken", "schedule_of"]
 
@@ -99,6 +99,7 @@ class Queue:
     shredder: Shredder
     observer: QueueObserver
     place: Place = field(default_factory=Place)
+    ring_keys_seen_at: float = 0.0
 
     @classmethod
     def over(
@@ -123,6 +124,7 @@ class Queue:
             Shredder(store),
             observer or QueueObserver(),
             Place(chance.getrandbits(56)),  # processes that share a store begin at different places
+            clock.monotonic(),
         )
 
     async def accept(
@@ -337,8 +339,10 @@ class Queue:
     async def _beat(self) -> None:
         if self.clock.monotonic() - self.store.incarnation.heartbeat_at >= HEARTBEAT:
             await self.heartbeat()
-            if await self.store.renew_ring_key():
-                await self.store.drop_unused_ring_keys()
+            await self.store.renew_ring_key()
+        if self.clock.monotonic() - self.ring_keys_seen_at >= RING_KEY_OVERLAP:
+            self.ring_keys_seen_at = self.clock.monotonic()
+            await self.store.drop_unused_ring_keys()
 
     def close(self) -> None:
         """Nothing is in the air any more."""

@@ -3,11 +3,12 @@
 1. ``schema``, ``migrate`` - the tables and their versions
 2. ``database``            - engines, pragmas that durability hangs on, errors in our words, readers
 3. ``writer``              - one thread, group commit, events and counters in the same transaction
-4. ``sealing``             - AES-256-GCM in chunks
-5. ``keyring``, ``bootstrap`` - three layers of keys; the rules for making the first one
-6. ``bodies``              - spool, files, streams
-7. ``incarnation``         - this process as a holder of leases
-8. ``shred``               - the checkpoint after which a deleted key is gone from the medium
-9. ``space``               - the free-space floor
-10. ``store``              - all of it, opened in order
+4. ``turnstile``           - writers of several processes, one behind the other
+5. ``sealing``             - AES-256-GCM in chunks
+6. ``keyring``, ``bootstrap`` - three layers of keys; the rules for making the first one
+7. ``bodies``              - spool, files, streams
+8. ``incarnation``         - this process as a holder of leases
+9. ``shred``               - the checkpoint after which a deleted key is gone from the medium
+10. ``space``              - the free-space floor
+11. ``store``              - all of it, opened in order
 """

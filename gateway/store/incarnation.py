@@ -49,11 +49,14 @@ class Incarnation:
     @classmethod
     def begin(cls, run_dir: Path) -> Incarnation:
         """A new incarnation with its lock file held."""
-        name = str(uuid.uuid4())
-        path = run_dir / f"{name}.lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(name, socket.gethostname(), boot_id(), os.getpid(), path, _handle=handle)
+        while True:
+            name = str(uuid.uuid4())
+            path = run_dir / f"{name}.lock"
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            # Another process that looks for the dead may find the file before we hold it, and take it for a dead one's.
+            if _holds(handle, path):
+                return cls(name, socket.gethostname(), boot_id(), os.getpid(), path, _handle=handle)
+            os.close(handle)
 
     def register(self, connection: Connection, clock: Clock) -> None:
         """Write the row."""
@@ -83,6 +86,15 @@ class Incarnation:
             self.lock_path.unlink(missing_ok=True)
             os.close(self._handle)
             self._handle = -1
+
+
+def _holds(handle: int, path: Path) -> bool:
+    """Lock the file; whether we did, and it still stands under its name."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.stat().st_ino == os.fstat(handle).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def is_dead(connection: Connection, incarnation_id: str, run_dir: Path, now: float) -> bool:

@@ -133,6 +133,7 @@ class KeyRing:
 
     def load(self, connection: Connection) -> None:
         """Open every ring key. Raises :class:`KeyMissing` where a row's key-encryption key was not given."""
+        newest, since = self._current, self._current_since
         for row in connection.execute(select(ring_keys).order_by(ring_keys.c.id)):
             kek = self._keks.get(row.kek)
             if kek is None:
@@ -141,7 +142,8 @@ class KeyRing:
                     f"given are {', '.join(self._keks)}. Put the file back that held it"
                 )
             self._keys[row.id] = unwrap(kek.key, row.wrapped, f"ring-key/{row.id}")
-            self._current, self._current_since = row.id, row.created
+            newest, since = row.id, row.created
+        self._current, self._current_since = newest, since  # others wrap meanwhile: never with an older one
 
     def make(self, connection: Connection, now: float) -> tuple[int, bytes, float]:
         """Write the row of a new ring key; give the result to :meth:`adopt` once it is durable."""

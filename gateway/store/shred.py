@@ -43,8 +43,9 @@ class Shredder:
     async def step(self) -> bool:
         """Checkpoint where it is due; whether everything deleted so far is shredded now. Raises ``StoreError``."""
         now = self._store.clock.monotonic()
-        pending = await self._store.read(_pending)
-        if not pending:
+        deleted, shredded = await self._store.read(_so_far)
+        pending = deleted - shredded
+        if pending <= 0:
             self._waiting_since, self.overdue = None, False
             return True
         if self._waiting_since is None:
@@ -58,16 +59,21 @@ class Shredder:
             return False
 
         def note(transaction: Transaction) -> None:
-            transaction.event("shredded", {"deletions": pending})
-            transaction.count(SHREDDED, pending)
+            # Another worker's checkpoint may have covered some of them meanwhile.
+            _, known = _so_far(transaction.connection)
+            fresh = deleted - known
+            if fresh > 0:
+                transaction.event("shredded", {"deletions": fresh})
+                transaction.count(SHREDDED, fresh)
 
         await self._store.write(note)
         self._waiting_since, self.overdue = None, False
-        return not await self._store.read(_pending)
+        deleted, shredded = await self._store.read(_so_far)
+        return deleted <= shredded
 
 
-def _pending(connection: Connection) -> int:
-    """How many keys were deleted and not yet shredded."""
+def _so_far(connection: Connection) -> tuple[int, int]:
+    """How many keys were deleted, and how many of them are shredded."""
     rows = connection.execute(select(counters.c.name, counters.c.value).where(counters.c.name.in_((DELETED, SHREDDED))))
     values = {row.name: row.value for row in rows}
-    return int(values.get(DELETED, 0) - values.get(SHREDDED, 0))
+    return int(values.get(DELETED, 0)), int(values.get(SHREDDED, 0))

@@ -34,9 +34,10 @@ from gateway.store.prepared import Prepared
 from gateway.store.schema import bodies, counters, messages, meta, ring_keys
 from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
+from gateway.store.turnstile import Turnstile
 from gateway.store.writer import CommitObserver, Transaction, Writer
 
-__all__ = ["COUNTED_STATES", "DELETED", "SHREDDED", "Store"]
+__all__ = ["COUNTED_STATES", "DELETED", "RING_KEY_OVERLAP", "SHREDDED", "Store"]
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ T = TypeVar("T")
 COUNTED_STATES = ("queued", "delivering", "deferred", "held", "noticing", "deposited")
 #: Counter rows: keys that were deleted so far, and how many of them a truncating checkpoint has covered since.
 DELETED, SHREDDED = "keys.deleted", "keys.shredded"
+#: Seconds that a ring key stays though it wraps nothing, behind a newer one: longer than any process takes to notice.
+RING_KEY_OVERLAP = 3600.0
 #: Names asked for in one query.
 _SWEEP_PAGE = 500
 _LOOP_SECRET = "loop-secret"  # noqa: S105  the name of a row, not a secret
@@ -97,7 +100,9 @@ class Store:
                     undo.callback(engine.dispose)
                     migrate.require_current(engine)
                     ring, loop_secret = _open_keys(engine, settings, clock, environ, incarnation)
-                writer = Writer(engine, incarnation.id, clock, on_commit)
+                turnstile = Turnstile(data_dir / "run")
+                undo.callback(turnstile.close)
+                writer = Writer(engine, incarnation.id, clock, turnstile, on_commit)
                 files = BlobFiles(data_dir / "blobs", writer.fail)
                 files.prepare()
                 space = SpaceWatch(data_dir, settings.limits.free_space)
@@ -181,10 +186,13 @@ class Store:
                 yield piece
 
     async def renew_ring_key(self) -> bool:
-        """Make this quarter's ring key where it is due; whether one was made.
+        """Make this quarter's ring key where it is due, and no other process has yet; whether one was made.
 
         In a transaction of its own: a ring key may only be used once its row is durable.
         """
+        if not self.ring.is_due(self.clock.time()):
+            return False
+        await self.read(self.ring.load)
         if not self.ring.is_due(self.clock.time()):
             return False
         fresh = await self.write(lambda tx: self.ring.make(tx.connection, tx.now))
@@ -198,12 +206,16 @@ class Store:
         transaction.connection.execute(update(meta).where(meta.c.key == _LOOP_SECRET).values(value=value))
 
     async def drop_unused_ring_keys(self) -> int:
-        """Delete the rows of ring keys that wrap nothing any more; how many."""
+        """Delete the rows of ring keys that wrap nothing any more; how many.
+
+        None goes before the newest is an hour old: until then another process may still wrap with the one before.
+        """
+        latest = self.clock.time() - RING_KEY_OVERLAP
 
         def job(transaction: Transaction) -> int:
             in_use = select(messages.c.ring_key).where(messages.c.ring_key == ring_keys.c.id).exists()
             stored = transaction.connection.execute(select(meta.c.value).where(meta.c.key == _LOOP_SECRET)).scalar_one()
-            newest = select(func.max(ring_keys.c.id)).scalar_subquery()
+            newest = select(func.max(ring_keys.c.id)).where(ring_keys.c.created <= latest).scalar_subquery()
             unused = ~in_use & (ring_keys.c.id != int.from_bytes(stored[:4], "big")) & (ring_keys.c.id < newest)
             numbers = list(transaction.connection.scalars(select(ring_keys.c.id).where(unused)))
             if numbers:

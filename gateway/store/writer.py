@@ -33,6 +33,7 @@ from gateway.errors import StoreError, StoreFailed
 from gateway.store.database import BUSY_TIMEOUT_MS, translated
 from gateway.store.prepared import Prepared
 from gateway.store.schema import counters, events, streams
+from gateway.store.turnstile import Turnstile
 
 __all__ = ["CommitObserver", "Transaction", "Writer"]
 
@@ -128,12 +129,15 @@ class Writer:
     ``failed`` tells why the store takes nothing more, "" while it works.
     """
 
-    def __init__(self, engine: Engine, stream: str, clock: Clock, on_commit: CommitObserver | None = None) -> None:
+    def __init__(
+        self, engine: Engine, stream: str, clock: Clock, turnstile: Turnstile, on_commit: CommitObserver | None = None
+    ) -> None:
         self.stream = stream
         self.failed = ""
         self._engine = engine
         self._driver: Any = engine.dialect.loaded_dbapi
         self._clock = clock
+        self._turnstile = turnstile
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
@@ -144,7 +148,7 @@ class Writer:
 
     def open(self) -> None:
         """Register the stream, linking the heads that no later stream has linked, and start the thread."""
-        with self._engine.connect() as connection, connection.begin():
+        with self._turnstile.turn(), self._engine.connect() as connection, connection.begin():
             loose = connection.execute(
                 select(streams.c.id, streams.c.seq, streams.c.hash).where(streams.c.linked_by.is_(None))
             ).all()
@@ -207,6 +211,7 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join()
         self._engine.dispose()
+        self._turnstile.close()
 
     def _run(self) -> None:
         stopping = False
@@ -233,22 +238,26 @@ class Writer:
 
     def _run_checkpoint(self, job: _Job[Any]) -> None:
         try:
-            connection = self._engine.raw_connection()
-            try:
-                cursor = connection.cursor()
-                cursor.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
-                try:
-                    busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                finally:
-                    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-                job.result = not busy
-            finally:
-                connection.close()
+            with self._turnstile.turn():
+                job.result = self._checkpoint()
         except Exception as error:  # noqa: BLE001  told to whoever asked
             job.error = translated(error)
             if isinstance(job.error, StoreFailed):
                 self.fail(str(job.error))
         self._tell([job])
+
+    def _checkpoint(self) -> bool:
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
+            try:
+                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        finally:
+            connection.close()
+        return not busy
 
     def _run_batch(self, batch: list[_Job[Any]]) -> None:
         started = self._clock.monotonic()
@@ -279,6 +288,7 @@ class Writer:
         # One cursor for all, closed here: one that another thread's garbage collection finalises resets a statement
         # that this thread may be executing by then.
         with (
+            self._turnstile.turn(),
             self._engine.connect() as connection,
             connection.begin(),
             closing(connection.connection.cursor()) as cursor,

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from gateway.errors import KeyMissing, StoreCorrupt, StoreError
 from gateway.store.keyring import RING_KEY_AGE, Kek, KeyRing, parse_key, unwrap, wrap
 from gateway.store.schema import messages, ring_keys
-from gateway.store.store import Store
+from gateway.store.store import RING_KEY_OVERLAP, Store
 from gateway.testing import FakeClock
 from tests.store.store_world import KEY, count, every_file, keep, kill, opened, read_body, settings
 
@@ -164,6 +164,8 @@ async def test_a_ring_key_goes_when_it_wraps_nothing_any_more(tmp_path: Path) ->
         await store.renew_ring_key()
         assert await store.drop_unused_ring_keys() == 0
         await store.write(lambda tx: store.delete_body(tx, body.message))
+        assert await store.drop_unused_ring_keys() == 0  # another process may not know the new one yet
+        await clock.advance(RING_KEY_OVERLAP)
         assert await store.drop_unused_ring_keys() == 1
         assert await store.read(lambda c: list(c.scalars(select(ring_keys.c.id)))) == [2]
         secret = store.loop_secret
@@ -179,6 +181,15 @@ async def test_a_ring_key_that_another_process_made_is_fetched_when_it_is_met(tm
         body = await keep(second, b"by the other")
         assert await read_body(first, body.message) == b"by the other"
         assert first.ring.current == second.ring.current
+
+
+async def test_of_two_processes_one_makes_the_ring_key_of_the_quarter(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as first, opened(tmp_path, clock) as second:
+        await clock.advance(RING_KEY_AGE)
+        assert await second.renew_ring_key()
+        assert not await first.renew_ring_key()
+        assert first.ring.current == second.ring.current == 2
 
 
 async def test_a_body_cannot_be_read_under_the_name_of_another(tmp_path: Path) -> None:
