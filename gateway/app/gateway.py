@@ -1,15 +1,14 @@
-"""One running gateway."""
+"""The rooms of one process, from the listener to the way out."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import signal
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +22,7 @@ from gateway.app.watch import Watch
 from gateway.clock import Clock, SystemClock
 from gateway.config.inbound import Stage
 from gateway.config.model import Settings
+from gateway.config.shares import WHOLE, Share
 from gateway.delivery.contexts import ClientContexts
 from gateway.delivery.deliver import Deliverer
 from gateway.delivery.nexthop import guard_of
@@ -31,20 +31,20 @@ from gateway.delivery.scheduler import Scheduler
 from gateway.delivery.sites import SiteLimits, Sites
 from gateway.delivery.target import Environment
 from gateway.delivery.trust import Trust
+from gateway.delivery.window import FIRST
 from gateway.directory import DnsError, DnsResolver, ipv6_usable
 from gateway.directory.addresses import Family
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.ingress.intake import QueueIntake
 from gateway.ingress.seams import LookupFailed
-from gateway.ingress.server import IngressServer
-from gateway.observe.http import HealthServer
+from gateway.ingress.server import Bound, IngressServer
+from gateway.ingress.terms import Terms
 from gateway.observe.metrics import Metrics
-from gateway.observe.service import ServiceNotifier
 from gateway.policy.bundle import Loaded, load_all
 from gateway.queue.queue import Queue
 from gateway.store.store import Store
 
-__all__ = ["Gateway", "loop_key"]
+__all__ = ["DRAIN", "Gateway", "Prepared", "loop_key", "refuse_unchangeable"]
 
 _log = structlog.get_logger()
 
@@ -57,17 +57,45 @@ def loop_key(secret: bytes) -> bytes:
     return HKDF(hashes.SHA256(), 32, salt=None, info=b"loop-mark").derive(secret)
 
 
+def refuse_unchangeable(old: Settings, fresh: Settings) -> None:
+    """Raise :class:`GatewayError` where a reload would change what only a restart can."""
+    changed = [
+        name
+        for name, before, after in (
+            ("data_dir", old.data_dir, fresh.data_dir),
+            ("store", old.store, fresh.store),
+            ("metrics", old.metrics, fresh.metrics),
+            ("hostname", old.hostname, fresh.hostname),
+            ("workers", old.workers, fresh.workers),
+        )
+        if before != after
+    ]
+    if changed:
+        raise GatewayError(f"{', '.join(changed)} cannot change while the gateway runs: restart it")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A new configuration with all that could go wrong behind it."""
+
+    current: Current
+    resolver: DnsResolver
+    terms: Terms
+
+
 @dataclass(slots=True)
 class Gateway:
-    """One running gateway. :meth:`start`, then :meth:`serve` until a signal, or :meth:`stop` by hand (tests).
+    """The rooms of one process: :meth:`start`, then :meth:`stop`.
 
-    ``config`` is the path of the settings; ``ready`` is filled with the bound addresses once everything listens.
+    ``config`` is the path of the settings. A worker is told its ``share`` of the gateway's limits and given bound
+    ``sockets`` (see ``IngressServer``); without, this is the whole gateway, and binds them itself.
     """
 
     config: Path
     clock: Clock = field(default_factory=SystemClock)
     load: Callable[[Path], Loaded] = load_all
-    ready: dict[str, Any] = field(default_factory=dict)
+    share: Share = WHOLE
+    sockets: Mapping[str, Sequence[socket.socket]] | None = None
     metrics: Metrics = field(default_factory=lambda: Metrics(__version__))
     _current: Current = field(init=False)
     _store: Store = field(init=False)
@@ -77,10 +105,10 @@ class Gateway:
     _sites: Sites = field(init=False)
     _scheduler: Scheduler = field(init=False)
     _ingress: IngressServer = field(init=False)
-    _health: HealthServer = field(init=False)
     _contexts: ClientContexts = field(default_factory=ClientContexts)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _watch: Watch = field(init=False)
+    _observer: Observer = field(init=False)
     _started: bool = False
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -99,7 +127,7 @@ class Gateway:
         self._started = True
 
     async def _build(self) -> None:
-        observer = Observer(self.metrics)
+        observer = self._observer = Observer(self.metrics)
         settings = self._settings()
         chance = random.Random()  # noqa: S311  jitter and the order of equal hosts
         self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, observer=observer)
@@ -125,7 +153,7 @@ class Gateway:
             key,
             observer,
         )
-        self._scheduler = Scheduler(self._queue, deliverer, self.clock)
+        self._scheduler = Scheduler(self._queue, deliverer, self.clock, self.share)
         self._intake = QueueIntake(
             self._queue, self._settings, lambda: self._current.policy, self._scheduler, self.clock, observer
         )
@@ -136,19 +164,8 @@ class Gateway:
         self._spawn(self._queue.maintain(), "maintain")
         self._spawn(self._sweep_orphans(), "orphans")  # it looks at every body file: nobody waits for it
         self._spawn(self._scheduler.run(), "schedule")
-        self._watch = Watch(self._queue, self.metrics, self.clock, observer.take_raised)
-        await self._watch.refresh()
+        self._watch = Watch(self._queue, self.metrics, self.clock, observer.take_raised, speaks=self.share.is_first)
         self._spawn(self._watch.run(), "watch")
-        self.metrics.watch_queue(lambda: self._watch.gauges)
-        self._health = HealthServer(self.metrics.registry, self.problems)
-        listen = settings.metrics.listen
-        bound = ""
-        if listen is not None:
-            try:
-                host, port = await self._health.start(listen.host, listen.port)
-            except OSError as error:
-                raise GatewayError(f"metrics.listen {listen}: {error.strerror}") from error
-            bound = f"{host}:{port}"
         self._ingress = IngressServer(
             settings,
             self._intake,
@@ -157,17 +174,12 @@ class Gateway:
             structlog.get_logger(),
             lookup_txt=self._lookup_txt,
             loop_key=key,
+            share=self.share,
+            sockets=self.sockets,
         )
-        addresses = await self._ingress.start()
+        await self._ingress.start()
         self._watch.ingress = self._ingress
         self._note_stages(settings)
-        self.ready = {
-            "listeners": [f"{address}" for address in addresses],
-            "metrics": bound,
-            "policy": self._current.policy.digest,
-            "config": self._current.loaded.digest,
-        }
-        _log.info("ready", version=__version__, **self.ready)
 
     async def _sweep_orphans(self) -> None:
         try:
@@ -191,7 +203,8 @@ class Gateway:
         delivery = self._current.settings.delivery
         connections = delivery.connections
         rest = min(delivery.retry.first * 0.75, 45.0)  # below the shortest wait for a next try, jitter included
-        return SiteLimits(connections.per_site, connections.idle, connections.lifetime, rest)
+        most, first = self.share.of(connections.per_site), self.share.of(int(FIRST))
+        return SiteLimits(most, connections.idle, connections.lifetime, rest, first)
 
     async def _lookup_txt(self, name: str) -> Sequence[bytes]:
         try:
@@ -203,75 +216,64 @@ class Gateway:
     def _note_stages(self, settings: Settings) -> None:
         observing = [connector.name for connector in settings.connectors if connector.stage is Stage.OBSERVE]
         self.metrics.observed_connectors.set(len(observing))
-        if observing:
+        if observing and self.share.is_first:
             self.metrics.alarms.labels("observe_stage").inc()
             _log.warning("observe_stage", connectors=observing, meaning="their mail leaves unprotected")
 
     # -- run ----------------------------------------------------------------------------------------------------------
 
-    async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT; SIGHUP reloads."""
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        hangup = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, hangup.set)
-        service = ServiceNotifier()
-        await self.start()
-        service.ready("taking mail")
-        if service.watchdog_interval:
-            self._spawn(self._watchdog(service, service.watchdog_interval), "watchdog")
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            while not stop.is_set():
-                reload = asyncio.ensure_future(hangup.wait())
-                await asyncio.wait({stopping, reload}, return_when=asyncio.FIRST_COMPLETED)
-                reload.cancel()
-                if hangup.is_set() and not stop.is_set():
-                    hangup.clear()
-                    service.reloading()
-                    await self.reload()
-                    service.ready("taking mail")
-        finally:
-            stopping.cancel()
-            service.stopping()
-            await self.stop()
+    @property
+    def listening(self) -> Sequence[Bound]:
+        """The addresses that take mail."""
+        return self._ingress.bound
+
+    @property
+    def store_failed(self) -> str:
+        """Why the store takes nothing more; "" while it works."""
+        return self._store.writer.failed if self._started else ""
+
+    def fail_store(self, reason: str) -> None:
+        """Take nothing more: another process met what makes the store of all of us doubtful."""
+        self._store.writer.fail(reason)
+
+    def alarm(self, kind: str) -> None:
+        """Something outside needs a person: as metric, log line and event, like the alarms of the rooms."""
+        self._observer.alarm(kind)
 
     async def reload(self) -> bool:
         """Read everything again and take it over, all or nothing; whether it was taken over."""
         try:
-            loaded = await asyncio.to_thread(self.load, self.config)
-            trust = await asyncio.to_thread(Trust.load, loaded.settings.tls.trust)
-            resolver = DnsResolver(loaded.settings.dns, self.clock)
-            self._refuse_unchangeable(loaded.settings)
-            await self._ingress.reload(loaded.settings)
+            prepared = await self.prepare()
+            await self.adopt(prepared)
         except (GatewayError, OSError) as error:
             faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
             _log.error("reload_failed", faults=faults, meaning="the running configuration stays")
             self.metrics.alarms.labels("reload_failed").inc()
             return False
-        self._current = Current(loaded, trust)
-        self._store.space.floor = loaded.settings.limits.free_space
-        self._resolver.use(resolver)
-        self._note_stages(loaded.settings)
+        loaded = prepared.current.loaded
         _log.info("reloaded", policy=loaded.policy.digest, config=loaded.digest)
         return True
 
-    def _refuse_unchangeable(self, fresh: Settings) -> None:
-        old = self._current.settings
-        changed = [
-            name
-            for name, before, after in (
-                ("data_dir", old.data_dir, fresh.data_dir),
-                ("store", old.store, fresh.store),
-                ("metrics", old.metrics, fresh.metrics),
-                ("hostname", old.hostname, fresh.hostname),
-            )
-            if before != after
-        ]
-        if changed:
-            raise GatewayError(f"{', '.join(changed)} cannot change while the gateway runs: restart it")
+    async def prepare(self) -> Prepared:
+        """Read everything again and do all that can fail; nothing changes. Raises ``GatewayError``, ``OSError``."""
+        loaded = await asyncio.to_thread(self.load, self.config)
+        trust = await asyncio.to_thread(Trust.load, loaded.settings.tls.trust)
+        refuse_unchangeable(self._current.settings, loaded.settings)
+        return Prepared(
+            Current(loaded, trust), DnsResolver(loaded.settings.dns, self.clock), self._ingress.prepare(loaded.settings)
+        )
+
+    async def adopt(self, prepared: Prepared, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
+        """Work by this from now on; ``sockets`` are those of new listeners, where this process does not bind itself.
+
+        Raises what :meth:`IngressServer.reload` does where it binds itself; then nothing has changed.
+        """
+        settings = prepared.current.settings
+        await self._ingress.adopt(settings, prepared.terms, sockets)
+        self._current = prepared.current
+        self._store.space.floor = settings.limits.free_space
+        self._resolver.use(prepared.resolver)
+        self._note_stages(settings)
 
     async def problems(self) -> list[str]:
         """Why the gateway is not ready; empty when it can take mail."""
@@ -294,11 +296,6 @@ class Gateway:
             found.append(str(error))
         return found
 
-    async def _watchdog(self, service: ServiceNotifier, interval: float) -> None:
-        while True:
-            service.watchdog()
-            await self.clock.sleep(interval)
-
     # -- stop ---------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
@@ -306,12 +303,10 @@ class Gateway:
         if not self._started:
             return
         self._started = False
-        _log.info("stopping")
         self._intake.stopping = True
         await self._ingress.stop_accepting()
         await self._ingress.drain(DRAIN / 2)
         await self._close_rooms()
-        _log.info("stopped")
 
     async def _close_rooms(self) -> None:
         if hasattr(self, "_scheduler"):
@@ -323,8 +318,6 @@ class Gateway:
         for task in self._tasks:
             with suppress(asyncio.CancelledError, Exception):  # one that failed has told the log already
                 await task
-        if hasattr(self, "_health"):
-            await self._health.stop()
         if hasattr(self, "_queue"):
             self._queue.close()
         await self._store.close()

@@ -1,4 +1,4 @@
-"""What is looked at every second: the gauges, what needs a person, a certificate that was renewed."""
+"""What is looked at every second: what needs a person, and a certificate that was renewed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import structlog
 from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.ingress.server import IngressServer
-from gateway.observe.metrics import Metrics, QueueGauges
+from gateway.observe.metrics import Metrics
 from gateway.queue.queue import Queue
-from gateway.queue.views import counts, oldest_received
 from gateway.store.writer import Transaction
 
 __all__ = ["Watch"]
@@ -23,19 +22,28 @@ _INTERVAL = 1.0
 
 
 class Watch:
-    """Keeps ``gauges`` fresh and raises each alarm once, until it is over. ``ingress`` is set once it listens.
+    """Raises each alarm once, until it is over. ``ingress`` is set once it listens.
 
-    ``raised`` gives the alarms that the rooms raised since it was asked last.
+    ``raised`` gives the alarms that the rooms raised since it was asked last. What all workers see alike is raised by
+    the one that ``speaks``.
     """
 
-    def __init__(self, queue: Queue, metrics: Metrics, clock: Clock, raised: Callable[[], dict[str, int]]) -> None:
-        self.gauges = QueueGauges({}, 0.0, 0)
+    def __init__(
+        self,
+        queue: Queue,
+        metrics: Metrics,
+        clock: Clock,
+        raised: Callable[[], dict[str, int]],
+        *,
+        speaks: bool = True,
+    ) -> None:
         self.ingress: IngressServer | None = None
         self._queue = queue
         self._store = queue.store
         self._metrics = metrics
         self._clock = clock
         self._raised = raised
+        self._speaks = speaks
         self._alarmed: set[str] = set()
 
     async def run(self) -> None:
@@ -46,10 +54,6 @@ class Watch:
 
     async def look(self) -> None:
         """Look once."""
-        try:
-            await self.refresh()
-        except StoreError as error:
-            _log.error("gauges_failed", error=str(error))
         await self._alarm("store_failed", self._store.writer.failed)
         await self._alarm("space", self._store.space.problem)
         overdue = "deleted keys could not be shredded in time" if self._queue.shredder.overdue else ""
@@ -57,12 +61,6 @@ class Watch:
         await self._keep_raised()
         if self.ingress is not None:
             await self._look_at_certificate(self.ingress)
-
-    async def refresh(self) -> None:
-        """Read the gauges. Raises :class:`StoreError`."""
-        states, oldest = await self._store.read(lambda connection: (counts(connection), oldest_received(connection)))
-        age = 0.0 if oldest is None else max(self._clock.time() - oldest, 0.0)
-        self.gauges = QueueGauges(states, age, self._store.space.free)
 
     async def _keep_raised(self) -> None:
         """What the rooms raised since the last look, as one event a kind: a stranger cannot fill the store with it."""
@@ -90,6 +88,8 @@ class Watch:
 
     async def _alarm(self, kind: str, problem: str) -> None:
         """An alarm is a metric, a log line, and an event - as far as the store still takes one."""
+        if not self._speaks:
+            return
         if problem and kind not in self._alarmed:
             self._alarmed.add(kind)
             self._metrics.alarms.labels(kind).inc()

@@ -19,16 +19,9 @@ def run(context: CliContext) -> int:
     SIGTERM drains and stops, SIGHUP reloads configuration, policies and certificates. Once everything listens, the
     log has one event `ready` with the bound addresses.
     """
-    import uvloop
-
-    from gateway.app import Gateway
-    from gateway.observe.log import set_up
+    from gateway.app.supervisor import Supervisor
 
     if sys.flags.optimize:
         click.echo("gateway: python -O takes assertions out that guard mail: run without it", err=True)
         return 2
-    loaded = context.load()
-    log = loaded.settings.log
-    set_up(level=str(log.level), output=str(log.format), addresses=log.addresses)
-    uvloop.run(Gateway(context.config_path).serve())
-    return 0
+    return Supervisor(context.config_path, context.load()).run()

@@ -71,8 +71,6 @@ def _identity(case: _Case) -> Iterator[Problem]:
         )
     if case.whole("data_dir") and settings.data_dir.exists() and not settings.data_dir.is_dir():
         yield Problem(("data_dir",), f"{settings.data_dir} is not a directory")
-    if isinstance(settings.workers, int) and settings.workers > 1:
-        yield Problem(("workers",), "more than one worker has no effect yet: this version runs one", note=True)
 
 
 def _is_no_directory(path: Path) -> bool:

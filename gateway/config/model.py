@@ -187,7 +187,8 @@ class Settings(Section):
     """Directory of the store; on a local file system that honours fsync."""
 
     workers: Workers = "auto"
-    """SMTP processes. `auto`: as many as cores, two at most on SQLite."""
+    """SMTP processes, which share the addresses and limits of the gateway. `auto`: as many as cores, two at most on
+    SQLite, where more of them mostly wait for each other."""
 
     store: Store = Store()
     """Where accepted mail and its records are kept."""

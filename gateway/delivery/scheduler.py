@@ -18,6 +18,7 @@ from contextlib import suppress
 import structlog
 
 from gateway.clock import Clock
+from gateway.config.shares import WHOLE, Share
 from gateway.delivery.deliver import Deliverer
 from gateway.errors import StoreError
 from gateway.queue.outcomes import LeaseLost
@@ -30,7 +31,7 @@ __all__ = ["Scheduler"]
 
 _log = structlog.get_logger()
 
-#: Recipients in delivery at once.
+#: Recipients in delivery at once, in the whole gateway; a process has its share of this, and of what follows.
 MAX_ACTIVE = 400
 #: Recipients of one domain in delivery at once; fewer when slots run short.
 MAX_PER_DOMAIN = 100
@@ -50,13 +51,14 @@ _AFTER_FAULT = 300.0
 
 
 class Scheduler:
-    """Runs deliveries until told to stop."""
+    """Runs deliveries until told to stop, in its ``share`` of the gateway's limits."""
 
-    def __init__(self, queue: Queue, deliverer: Deliverer, clock: Clock) -> None:
+    def __init__(self, queue: Queue, deliverer: Deliverer, clock: Clock, share: Share = WHOLE) -> None:
         self._queue = queue
         self._deliverer = deliverer
         self._clock = clock
-        self._shares = Shares(MAX_ACTIVE, MAX_PER_DOMAIN)
+        self._shares = Shares(share.of(MAX_ACTIVE), share.of(MAX_PER_DOMAIN))
+        self._budget = share.of(MEMORY_BUDGET)
         self._memory: Counter[int] = Counter()  # bytes, by origin
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._stopping = False
@@ -76,7 +78,7 @@ class Scheduler:
         """Whether a message may begin as claimed: slots are free, and memory for its bytes, for it among others."""
         if self._stopping:
             return False
-        if size and self._memory[origin] + size > (MEMORY_BUDGET - self._memory.total()) // 2:
+        if size and self._memory[origin] + size > (self._budget - self._memory.total()) // 2:
             return False
         wanted = Counter(domains)
         if origin in self._waiting_origins or not self._waiting_domains.isdisjoint(wanted):

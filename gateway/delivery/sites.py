@@ -23,7 +23,7 @@ from gateway.delivery.session import Session, SessionFailed
 from gateway.delivery.target import Environment, Target
 from gateway.delivery.transaction import NeedsSevenBit, StaleSession, Transaction, TransactionResult
 from gateway.delivery.turns import TurnLine
-from gateway.delivery.window import Window
+from gateway.delivery.window import FIRST, Window
 from gateway.directory.addresses import Family, find_addresses
 from gateway.directory.destinations import DestinationGuard
 from gateway.directory.resolver import DnsError, Resolver
@@ -85,13 +85,15 @@ class Job:
 class SiteLimits:
     """Per site: connections at once; seconds of idleness and of age after which one is ended.
 
-    ``rest``: seconds that a dead site is left alone at most: shorter than a message waits for its next try.
+    ``rest``: seconds that a dead site is left alone at most: shorter than a message waits for its next try. ``first``:
+    connections to a site that nothing is known about.
     """
 
     connections: int = 20
     idle: float = 2.0
     lifetime: float = 300.0
     rest: float = 45.0
+    first: float = FIRST
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class _Site:
 
     key: tuple[object, ...]
     hop: NextHop
-    window: Window = field(default_factory=Window)
+    window: Window
     waiting: TurnLine[Job] = field(default_factory=TurnLine)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     workers: int = 0
@@ -148,7 +150,7 @@ class Sites:
         """
         # New roots after a reload make a new site: what the old ones vouched for is not taken on trust.
         key = (hop.key, self._environment().trust)
-        site = self._sites.setdefault(key, _Site(key, hop))
+        site = self._sites.setdefault(key, _Site(key, hop, Window(self._limits().first)))
         site.hop = hop  # the newest order of hosts
         now = self._environment().clock.monotonic()
         if site.last is not None and not site.workers and site.window.is_dead(now):

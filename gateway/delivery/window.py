@@ -20,12 +20,12 @@ FIRST = 5.0
 
 
 class Window:
-    """Connections that a site may have. ``size`` is never below 1."""
+    """Connections that a site may have: ``first`` at first. ``size`` is never below 1."""
 
     __slots__ = ("_cohort", "_rest", "dead_until", "size")
 
-    def __init__(self) -> None:
-        self.size = FIRST
+    def __init__(self, first: float = FIRST) -> None:
+        self.size = first
         self.dead_until = 0.0
         self._cohort = 0.0
         self._rest = 0.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gateway.clock import Clock
 from gateway.config.model import Connector, Limits
+from gateway.config.shares import WHOLE, Share
 from gateway.errors import Refusal
 from gateway.ingress.connectors import IpAddress
 from gateway.ingress.refusals import Reason, refusal
@@ -39,10 +40,10 @@ class Place:
 
 
 class ConnectionCounts:
-    """The connections of this process. ``processes``: how many share the limits of the gateway."""
+    """The connections of this process, which has a ``share`` of the gateway's limits."""
 
-    def __init__(self, processes: int = 1) -> None:
-        self._processes = processes
+    def __init__(self, share: Share = WHOLE) -> None:
+        self._share = share
         self._total = 0
         self._networks: Counter[str] = Counter()
         self._connectors: Counter[str] = Counter()
@@ -58,13 +59,13 @@ class ConnectionCounts:
         Raises :class:`gateway.errors.Refusal` (421) where a limit is reached; nothing is counted then.
         """
         network = client_network(address)
-        if self._total >= self._share(limits.connections):
+        if self._total >= self._share.of(limits.connections):
             raise self._full("in all")
         known = any(connector.accept.networks for connector in named_by)
-        if not known and self._networks[network] >= self._share(limits.connections_per_network):
+        if not known and self._networks[network] >= self._share.of(limits.connections_per_network):
             raise self._full(f"network {network}")
         for connector in named_by:
-            if self._connectors[connector.name] >= self._share(connector.limits.connections):
+            if self._connectors[connector.name] >= self._share.of(connector.limits.connections):
                 raise self._full(f"connector {connector.name}")
         place = Place(network, tuple(connector.name for connector in named_by))
         self._total += 1
@@ -81,9 +82,6 @@ class ConnectionCounts:
                 if counter[key] <= 0:  # else the counters would remember every network that ever came
                     del counter[key]
 
-    def _share(self, limit: int) -> int:
-        return -(-limit // self._processes)
-
     @staticmethod
     def _full(detail: str) -> Refusal:
         return refusal(421, "4.3.2", "Too many connections, try again later", Reason.CONNECTIONS, detail=detail)
@@ -98,9 +96,9 @@ class _Bucket:
 class Rates:
     """Messages a minute of each connector, as token buckets that hold one minute's worth."""
 
-    def __init__(self, clock: Clock, processes: int = 1) -> None:
+    def __init__(self, clock: Clock, share: Share = WHOLE) -> None:
         self._clock = clock
-        self._processes = processes
+        self._share = share
         self._buckets: dict[str, _Bucket] = {}
 
     def check(self, connector: Connector) -> None:
@@ -116,7 +114,7 @@ class Rates:
         self._buckets[connector.name].tokens -= 1
 
     def _fill(self, connector: Connector) -> _Bucket:
-        capacity = -(-connector.limits.messages_per_minute // self._processes)
+        capacity = self._share.of(connector.limits.messages_per_minute)
         now = self._clock.monotonic()
         bucket = self._buckets.setdefault(connector.name, _Bucket(capacity, now))
         bucket.tokens = min(capacity, bucket.tokens + (now - bucket.filled) * capacity / 60)

@@ -8,6 +8,7 @@ message is read and thrown away. Nothing ever waits for room, so nothing can wai
 
 from __future__ import annotations
 
+from gateway.config.shares import WHOLE, Share
 from gateway.ingress.refusals import Reason, refusal
 
 __all__ = ["LEAST", "MOST", "Hold", "MemoryBudget", "need"]
@@ -26,10 +27,10 @@ def need(size: int) -> int:
 
 
 class MemoryBudget:
-    """The share of this process. ``processes``: how many share the limit of the gateway."""
+    """What this process holds, which has a ``share`` of the gateway's limit."""
 
-    def __init__(self, processes: int = 1) -> None:
-        self._processes = processes
+    def __init__(self, share: Share = WHOLE) -> None:
+        self._share = share
         self.held = 0
 
     def hold(self, size: int, limit: int) -> Hold:
@@ -43,7 +44,7 @@ class MemoryBudget:
 
     def take(self, octets: int, limit: int) -> None:
         """Count so many octets as held; raises like :meth:`hold`, and counts nothing then."""
-        if self.held + octets > max(-(-limit // self._processes), MOST):
+        if self.held + octets > max(self._share.of(limit), MOST):
             text = "Too many messages at a time, please try again later"
             raise refusal(452, "4.3.1", text, Reason.MEMORY, detail=f"{self.held} octets are held")
         self.held += octets

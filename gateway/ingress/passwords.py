@@ -15,6 +15,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from argon2.low_level import Type, verify_secret
 
 from gateway.clock import Clock
+from gateway.config.shares import WHOLE, Share
 from gateway.config.users import UserTable
 from gateway.ingress.connectors import IpAddress
 from gateway.ingress.limits import client_network
@@ -82,14 +83,14 @@ class _Allowance:
 class Failures:
     """The failures that each client network has left in this minute."""
 
-    def __init__(self, clock: Clock, processes: int = 1) -> None:
+    def __init__(self, clock: Clock, share: Share = WHOLE) -> None:
         self._clock = clock
-        self._processes = processes
+        self._share = share
         self._networks: OrderedDict[str, _Allowance] = OrderedDict()
 
     def take(self, address: IpAddress, per_minute: int) -> None:
         """Count a try as failed, before it is looked at. Raises :class:`gateway.errors.Refusal` (454)."""
-        capacity = -(-per_minute // self._processes)
+        capacity = self._share.of(per_minute)
         network, now = client_network(address), self._clock.monotonic()
         allowance = self._networks.setdefault(network, _Allowance(capacity, now))
         self._networks.move_to_end(network)

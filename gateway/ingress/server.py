@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.config.model import ClientCertificates, Listener, ListenerTls, Settings
+from gateway.config.shares import WHOLE, Share
 from gateway.errors import GatewayError
 from gateway.ingress.certificates import Reload, ServerCertificate
 from gateway.ingress.client_certificate import Trust
@@ -29,7 +31,7 @@ from gateway.ingress.seams import IngressMetrics, Intake, LookupTxt
 from gateway.ingress.session import SmtpSession
 from gateway.ingress.terms import Services, Terms
 
-__all__ = ["Bound", "IngressServer", "ServerError"]
+__all__ = ["Bound", "IngressServer", "ServerError", "keyed"]
 
 #: How often deadlines are looked at, in seconds of the clock.
 TICK = 1.0
@@ -63,8 +65,9 @@ class _Hangup(asyncio.Protocol):
 class IngressServer:
     """The SMTP server of one process.
 
-    ``processes``: how many processes share the gateway's limits and - with more than one - its ports. Everything runs
-    on the event loop that :meth:`start` is called on.
+    ``share``: this process's part of the gateway's limits. ``sockets``: bound sockets by the key of their listener
+    (see :func:`keyed`), where somebody else has made them. Everything runs on the event loop that :meth:`start` is
+    called on.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class IngressServer:
         *,
         lookup_txt: LookupTxt,
         loop_key: bytes,
-        processes: int = 1,
+        share: Share = WHOLE,
+        sockets: Mapping[str, Sequence[socket.socket]] | None = None,
     ) -> None:
         # The library writes every command and every line of data to its own logger.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
@@ -85,21 +89,22 @@ class IngressServer:
             intake,
             clock,
             metrics,
-            Rates(clock, processes),
-            MemoryBudget(processes),
-            Failures(clock, processes),
+            Rates(clock, share),
+            MemoryBudget(share),
+            Failures(clock, share),
             Passwords(),
             lookup_txt,
             loop_key,
             log,
         )
-        self.counts = ConnectionCounts(processes)
+        self.counts = ConnectionCounts(share)
         self.commits: set[asyncio.Task[str]] = set()
         self.stopping = False
-        self._processes = processes
+        self._share = share
+        self._sockets = None if sockets is None else dict(sockets)
         self._terms = self._terms_of(settings)
         self._settings = settings
-        self._servers: dict[str, asyncio.Server] = {}
+        self._servers: dict[str, list[asyncio.Server]] = {}
         self._listeners: dict[str, Listener] = {}
         self._sessions: set[Connection] = set()
         self._fronts: set[ProxyFront] = set()
@@ -138,7 +143,8 @@ class IngressServer:
         """The addresses that listen, in the order of the configuration."""
         return tuple(
             Bound(self._listeners[key].name, *each.getsockname()[:2])
-            for key, server in self._servers.items()
+            for key, servers in self._servers.items()
+            for server in servers
             for each in server.sockets
         )
 
@@ -158,7 +164,18 @@ class IngressServer:
 
         All or nothing: raises :class:`ServerError`, ``CertificateError`` or ``TrustError`` and changes nothing then.
         """
-        terms = self._terms_of(settings)
+        await self.adopt(settings, self.prepare(settings))
+
+    def prepare(self, settings: Settings) -> Terms:
+        """What sessions are to be served on under new settings; changes nothing. Raises what :meth:`reload` does."""
+        return self._terms_of(settings)
+
+    async def adopt(
+        self, settings: Settings, terms: Terms, sockets: Mapping[str, Sequence[socket.socket]] | None = None
+    ) -> None:
+        """Take prepared terms over; ``sockets`` are those of listeners that are new."""
+        if self._sockets is not None:
+            self._sockets.update(sockets or {})
         await self._listen(settings.listeners)
         self._terms, self._settings = terms, settings
 
@@ -170,7 +187,7 @@ class IngressServer:
     async def stop_accepting(self) -> None:
         """Close the listeners; sessions go on."""
         servers, self._servers = self._servers, {}
-        for server in servers.values():
+        for server in _flat(servers):
             server.close()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - on our clock, which asyncio.timeout is not
@@ -233,35 +250,40 @@ class IngressServer:
         A socket belongs to an address. Everything else about a listener is looked up when a client comes, so that new
         terms for an address need no new socket - which could not be bound while the old one is there.
         """
-        by_key = _keyed(wanted)
-        opened: dict[str, asyncio.Server] = {}
+        by_key = keyed(wanted)
+        opened: dict[str, list[asyncio.Server]] = {}
         try:
             for key, listener in by_key.items():
                 if key not in self._servers:
                     opened[key] = await self._open(key, listener)
         except ServerError:
-            for server in opened.values():
+            for server in _flat(opened):
                 server.close()
             raise
-        for key in self._servers.keys() - by_key.keys():
-            self._servers.pop(key).close()
+        gone = {key: self._servers.pop(key) for key in self._servers.keys() - by_key.keys()}
+        for server in _flat(gone):
+            server.close()
         merged = {**self._servers, **opened}
         self._servers = {key: merged[key] for key in by_key}
         self._listeners = by_key
-        for server in opened.values():
+        for server in _flat(opened):
             await server.start_serving()
 
-    async def _open(self, key: str, listener: Listener) -> asyncio.Server:
+    async def _open(self, key: str, listener: Listener) -> list[asyncio.Server]:
         loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.BaseProtocol:
+            return self._accept(self._listeners[key], loop)
+
         try:
-            return await loop.create_server(
-                lambda: self._accept(self._listeners[key], loop),
-                listener.host,
-                listener.port,
-                backlog=BACKLOG,
-                reuse_port=self._processes > 1,
-                start_serving=False,
-            )
+            if self._sockets is None:
+                return [
+                    await loop.create_server(accept, listener.host, listener.port, backlog=BACKLOG, start_serving=False)
+                ]
+            return [
+                await loop.create_server(accept, sock=each, backlog=BACKLOG, start_serving=False)
+                for each in self._sockets.pop(key)
+            ]
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise ServerError(f"cannot listen on {listener.address}: {reason}") from None
@@ -270,7 +292,7 @@ class IngressServer:
         """The protocol of a new connection: that of its client, or what first finds out who the client is."""
         if not listener.proxy_protocol:
             return self._serve(listener, loop)
-        if self._waiting >= self._terms.limits.connections:
+        if self._waiting >= self._share.of(self._terms.limits.connections):
             return _Hangup()
         front = ProxyFront(
             listener.proxy_protocol,
@@ -298,7 +320,7 @@ class IngressServer:
         session = SmtpSession(self, listener, loop, client)
         if listener.tls is not ListenerTls.IMPLICIT:
             return session
-        if self._waiting >= self._terms.limits.connections:
+        if self._waiting >= self._share.of(self._terms.limits.connections):
             return _Hangup()
         contexts = self._terms.contexts
         assert contexts is not None, "terms with TLS listeners have a certificate"
@@ -330,10 +352,14 @@ class IngressServer:
                 session.tick(now)
 
 
-def _keyed(listeners: Sequence[Listener]) -> dict[str, Listener]:
+def _flat(servers: Mapping[str, Sequence[asyncio.Server]]) -> list[asyncio.Server]:
+    return [server for several in servers.values() for server in several]
+
+
+def keyed(listeners: Sequence[Listener]) -> dict[str, Listener]:
     """Each listener under its address; more of one address (port 0) are counted."""
-    keyed: dict[str, Listener] = {}
+    found: dict[str, Listener] = {}
     for listener in listeners:
-        number = sum(each.address == listener.address for each in keyed.values())
-        keyed[f"{listener.address}#{number}"] = listener
-    return keyed
+        number = sum(each.address == listener.address for each in found.values())
+        found[f"{listener.address}#{number}"] = listener
+    return found

@@ -1,7 +1,9 @@
 """What people watching the gateway see.
 
-1. ``log``     - structured events, redacted
-2. ``metrics`` - Prometheus, label values closed or bounded by configuration
-3. ``http``    - /metrics, /healthz, /readyz
-4. ``service`` - what systemd is told (sd_notify)
+1. ``log``       - structured events, redacted
+2. ``lines``     - whole lines of several processes into one stream
+3. ``metrics``   - Prometheus, label values closed or bounded by configuration
+4. ``aggregate`` - the metrics of several processes as those of one gateway
+5. ``http``      - /metrics, /healthz, /readyz
+6. ``service``   - what systemd is told (sd_notify)
 """

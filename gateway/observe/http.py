@@ -19,24 +19,21 @@ __all__ = ["HealthServer"]
 
 
 class HealthServer:
-    """A small web server on the daemon's own loop. ``problems`` tells why the gateway is not ready; [] when it is."""
+    """A small web server.
 
-    def __init__(self, registry: CollectorRegistry, problems: Callable[[], Awaitable[list[str]]]) -> None:
+    ``registry`` gives what is exposed, at each scrape; ``problems`` tells why the gateway is not ready; [] when it is.
+    """
+
+    def __init__(
+        self, registry: Callable[[], Awaitable[CollectorRegistry]], problems: Callable[[], Awaitable[list[str]]]
+    ) -> None:
         self._registry = registry
         self._problems = problems
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address that was bound (port 0 lets the system choose). Raises ``OSError``."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-        except OSError:
-            listener.close()
-            raise
+    async def start(self, listener: socket.socket) -> None:
+        """Answer on this bound socket."""
         app = Starlette(
             routes=[
                 Route("/metrics", self._metrics),
@@ -50,8 +47,6 @@ class HealthServer:
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="health")
         await self._server.listening.wait()
-        bound = listener.getsockname()
-        return str(bound[0]), int(bound[1])
 
     async def stop(self) -> None:
         """Answer what is being answered, then end."""
@@ -61,8 +56,7 @@ class HealthServer:
                 await self._task
 
     async def _metrics(self, _request: Request) -> Response:
-        text = await asyncio.to_thread(generate_latest, self._registry)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(await self._registry()), media_type=CONTENT_TYPE_LATEST)
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -11,11 +11,11 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
-__all__ = ["Redaction", "set_up"]
+__all__ = ["Lines", "Redaction", "set_up"]
 
 _FORBIDDEN = frozenset({"subject", "body", "content", "password", "secret", "token", "header_block"})
 # Wider than any grammar of addresses: quoted, international and single-label ones are people, too. The look-behind lets
@@ -53,17 +53,51 @@ class Redaction:
         return value
 
 
-def set_up(*, level: str, output: str, addresses: bool, stream: TextIO | None = None) -> None:
-    """Send all events of this process to ``stream`` (standard error): ``output`` is ``json`` or ``console``."""
+class Lines(Protocol):
+    """What a log is written to."""
+
+    def write(self, text: str, /) -> int:
+        """Write text that ends with a line end."""
+        ...
+
+    def flush(self) -> None:
+        """Keep nothing back."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether a person reads along."""
+        ...
+
+
+class _Numbered:
+    """A structlog processor that says which worker speaks."""
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("worker", self._worker)
+        return event
+
+
+def set_up(
+    *, level: str, output: str, addresses: bool, stream: TextIO | Lines | None = None, worker: int | None = None
+) -> None:
+    """Send all events of this process to ``stream`` (standard error): ``output`` is ``json`` or ``console``.
+
+    ``worker``: its number, which stands in every event.
+    """
+    target = cast("TextIO", stream or sys.stderr)
     number = logging.getLevelNamesMapping()[level.upper()]
     renderer: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=True)
         if output == "json"
-        else structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty())
+        else structlog.dev.ConsoleRenderer(colors=target.isatty())
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            *([] if worker is None else [_Numbered(worker)]),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
@@ -72,9 +106,9 @@ def set_up(*, level: str, output: str, addresses: bool, stream: TextIO | None = 
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, stream=stream or sys.stderr, format="%(message)s", force=True)
+    logging.basicConfig(level=logging.WARNING, stream=target, format="%(message)s", force=True)
     for name in ("mail.log", "asyncio", "alembic", "uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)

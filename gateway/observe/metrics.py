@@ -14,14 +14,14 @@ Every label value is from a closed set or bounded by the configuration:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["ALARMS", "Metrics", "QueueGauges"]
+__all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges"]
 
 ALARMS = (
     "body_corrupt",
@@ -35,6 +35,7 @@ ALARMS = (
     "soft_refusal",
     "space",
     "store_failed",
+    "worker_died",
 )
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
@@ -50,11 +51,11 @@ class QueueGauges:
     free_bytes: int
 
 
-class _QueueCollector(Collector):
-    """Gauges that are read when they are asked for, from rows that the transactions keep."""
+class QueueCollector(Collector):
+    """The gauges of the queue: of the whole gateway, so they are read once and not by each worker."""
 
-    def __init__(self, read: Callable[[], QueueGauges]) -> None:
-        self._read = read
+    def __init__(self, gauges: QueueGauges) -> None:
+        self._gauges = gauges
 
     def describe(self) -> list[Metric]:
         """Nothing is read at registration."""
@@ -62,7 +63,7 @@ class _QueueCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges of now."""
-        gauges = self._read()
+        gauges = self._gauges
         family = GaugeMetricFamily("gateway_queue_recipients", "Recipients by live state", labels=["state"])
         for state, value in sorted(gauges.states.items()):
             family.add_metric([state], value)
@@ -121,10 +122,6 @@ class Metrics:
         self.observed_connectors = Gauge(
             "gateway_connectors_observing", "Connectors in stage observe: their mail is not protected", registry=own
         )
-
-    def watch_queue(self, read: Callable[[], QueueGauges]) -> None:
-        """Add the gauges that are read at a scrape."""
-        self.registry.register(_QueueCollector(read))
 
     def committed(self, seconds: float, jobs: int) -> None:
         """A batch was committed (called on the writer's thread; the client library locks)."""

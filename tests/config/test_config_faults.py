@@ -224,7 +224,6 @@ NOTES = {
     "unbuilt section": ("@@portal: {url: 'https://secure.clinic.example'}", "'portal' has no effect yet"),
     "unbuilt, empty": ("@@notify: {}", "'notify' has no effect yet"),
     "source addresses": ("delivery:\n  source_addresses: @@[192.0.2.1]", "no effect yet"),
-    "workers": ("workers: @@4", "no effect yet"),
     "observe": (one("{networks: [10.0.0.0/8]}", "    stage: @@observe"), "leaves without protection"),
     "journal": (one("{networks: [10.0.0.0/8]}", "    kinds: @@[journal]"), "no effect yet"),
     "short secret": (one("{header: {name: X-R, value: @@hunter2}}"), "shorter than 16"),

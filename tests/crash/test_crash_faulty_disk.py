@@ -66,6 +66,29 @@ def test_a_sync_that_fails_closes_the_store_until_it_is_started_again(stage: Sce
     assert "after" not in stage.record.tokens()
 
 
+def test_a_sync_that_fails_in_one_worker_closes_the_store_for_all(tmp_path: Path) -> None:
+    if (why := tracer.missing()) is not None:
+        pytest.skip(why)
+    with scene(tmp_path, settings={"workers": 2}) as stage:
+        stage.gateway.start()
+        options = ("-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO")
+        with tracer.attached([stage.gateway.worker(1)], stage.gateway.directory / "strace.log", *options):
+            tokens = iter(range(1000))
+            wait_for("one meets the fault", lambda: send(stage, f"during-{next(tokens)}").code == 451)
+
+        def closed() -> bool:
+            problems = stage.gateway.ask("/readyz")
+            return all(f"worker {number}: " in problems for number in (1, 2))
+
+        wait_for("no worker takes mail", closed)
+        assert {send(stage, f"after-{number}").code for number in range(6)} <= {421, 451}
+        # A successor opens the same doubtful store, and is told so.
+        before = stage.gateway.kill_worker(2)
+        wait_for("another one sits there", lambda: stage.gateway.worker(2) != before)
+        wait_for("it takes no mail either", lambda: "worker 2: " in stage.gateway.ask("/readyz"))
+        assert {send(stage, f"later-{number}").code for number in range(6)} <= {421, 451}
+
+
 def test_a_log_that_cannot_grow_answers_452_and_heals(stage: Scene) -> None:
     assert send(stage, "before").accepted
     arrived(stage, "before")

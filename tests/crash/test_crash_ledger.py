@@ -28,7 +28,7 @@ def test_nothing_answered_250_is_lost_over_kills_at_random_moments(
     kills, seed = int(budget("KILLS", 30)), int(budget("SEED", 20260229))
     chance = random.Random(seed)
     begun = time.monotonic()
-    with scene(tmp_path, share=0.3, seed=seed) as stage:
+    with scene(tmp_path, share=0.3, seed=seed, settings={"workers": 2}) as stage:
         stage.gateway.start()  # the first start makes the store: how long a start takes is not learnt from it
         load = Load(stage.gateway.address, stage.gateway.port, clients=3, large_share=0.15, pace=0.02, seed=seed)
         load.start()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.shares import Share
 from gateway.errors import Refusal
 from gateway.ingress.memory import LEAST, MOST, Hold, MemoryBudget, need
 from gateway.testing import poll
@@ -24,7 +25,7 @@ LARGE = HEADER + b"\r\n" + (b"y" * 76 + b"\r\n") * 5000  # 390 KB: holds all tha
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 10**9)), max_size=60),
 )
 def test_the_sum_is_bounded_and_comes_back(processes: int, limit: int, steps: list[tuple[int, int]]) -> None:
-    budget = MemoryBudget(processes)
+    budget = MemoryBudget(Share(1, processes))
     holds: dict[int, Hold] = {}
     for which, size in steps:
         try:

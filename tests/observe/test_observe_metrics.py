@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from gateway.observe.metrics import ALARMS, Metrics, QueueGauges
+from gateway.observe.metrics import ALARMS, Metrics, QueueCollector, QueueGauges
 
 #: Those of the interface contract that this version has, with their labels. More may be there.
 CONTRACT = {
@@ -43,7 +43,7 @@ def metrics() -> Metrics:
     made.connections.labels("0.0.0.0:25").inc()
     made.certificate_expiry.labels("listener").set(2e9)
     made.committed(0.004, 3)
-    made.watch_queue(lambda: QueueGauges({"queued": 4, "held": 1}, 12.5, 10**9))
+    made.registry.register(QueueCollector(QueueGauges({"queued": 4, "held": 1}, 12.5, 10**9)))
     return made
 
 

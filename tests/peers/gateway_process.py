@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.testing.ca import CA, Certificate
 from gateway.testing.dns import DnsServer
@@ -110,6 +111,7 @@ class GatewayProcess:
         self.data_dir = directory / "data"
         self.config = directory / "gateway.yaml"
         self.log_path = directory / "gateway.log"
+        self.entry = _ENTRY
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: Json = {}
         self.starts = 0
@@ -163,7 +165,7 @@ class GatewayProcess:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, *_ENTRY, "run", "--config", str(self.config)],
+                [*prefix, *self.entry, "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -203,12 +205,25 @@ class GatewayProcess:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def worker(self, number: int) -> int:
+        """The pid of the worker that has this number now."""
+        ready = [event for event in self.events() if event.get("event") == "worker_ready" and event["worker"] == number]
+        if not ready:
+            raise RuntimeError(f"worker {number} has not started")
+        return int(ready[-1]["pid"])
+
+    def kill_worker(self, number: int) -> int:
+        """SIGKILL to one worker alone; its pid."""
+        pid = self.worker(number)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
     def alive(self) -> bool:
         """Is the process that was started still there?"""
         return self.process is not None and self.process.poll() is None
 
     def pids(self) -> list[int]:
-        """The processes of the session that was started: supervisor, workers, and a tracer where there is one."""
+        """The processes of the session that was started: supervisor, workers, health, a tracer where there is one."""
         leader = self._running().pid
         found = []
         for entry in Path("/proc").iterdir():
@@ -244,6 +259,23 @@ class GatewayProcess:
         if not self.log_path.exists():
             return ""
         return "\n".join(self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    def ask(self, path: str) -> str:
+        """What the health process answers, whatever its status; raises ``OSError`` where nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a sample of ``/metrics``; 0 where it is not there."""
+        for family in text_string_to_metric_families(self.ask("/metrics")):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return 0.0
 
     def probe(self, path: str) -> int:
         """The status of ``/healthz``, ``/readyz`` or ``/metrics``; 0 where nothing answers."""

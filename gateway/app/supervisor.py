@@ -1,0 +1,503 @@
+"""``gateway run``: a small process that starts the others, watches them, and does nothing else.
+
+1. bind every address (``sockets``); import all that the others need, so that they share its pages
+2. fork the health process and the first worker; when that one has opened the store and listens, the others
+3. ``ready``: once, when all listen
+4. a worker that dies is started again, at once the first time, then later and later; one whose event loop does not
+   turn for a minute is killed
+5. SIGHUP: read and check everything here, then let every worker prepare, then all take over - or nobody does
+6. SIGTERM: all drain; who is not done in time is killed
+
+One thread and no event loop of a library: it forks at any time.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway import __version__
+from gateway.app.board import Board
+from gateway.app.channel import Channel, Message
+from gateway.app.children import Backoff, describe_status, fork
+from gateway.app.gateway import DRAIN, refuse_unchangeable
+from gateway.app.health import Roll, run_health, write_roll
+from gateway.app.seat import Seat
+from gateway.app.sockets import Activated, Listening, activated
+from gateway.app.worker import run_worker
+from gateway.config.model import Settings
+from gateway.config.shares import Share
+from gateway.delivery.peer import require_peer_chain
+from gateway.delivery.trust import Trust
+from gateway.errors import ConfigError, GatewayError
+from gateway.observe.lines import LineOutput
+from gateway.observe.log import set_up
+from gateway.observe.service import ServiceNotifier
+from gateway.policy.bundle import Loaded, load_all
+
+__all__ = ["HANG", "Supervisor", "worker_count"]
+
+_log = structlog.get_logger()
+
+#: Seconds without a heartbeat after which a worker is killed.
+HANG: Final = 60.0
+#: Seconds that a worker gets to become ready at the start; recovery of a large store is part of it.
+_START: Final = 110.0
+#: Seconds that all workers together get to prepare a reload.
+_PREPARE: Final = 20.0
+#: Seconds beyond the drain before a worker that does not end is killed.
+_GRACE: Final = 10.0
+#: Most seconds between two looks at clocks.
+_LOOK: Final = 1.0
+#: SQLite has one writer at a time: more processes than this mostly wait for each other.
+_MOST_ON_SQLITE: Final = 2
+#: What is imported late, by us or by libraries, and needed by every process: shared when it is there before the fork.
+_LATE: Final = (
+    "alembic.runtime.migration",
+    "alembic.script",
+    "dns._asyncio_backend",
+    "dns.asyncresolver",
+    "dns.rdtypes.ANY.CNAME",
+    "dns.rdtypes.ANY.MX",
+    "dns.rdtypes.ANY.SOA",
+    "dns.rdtypes.IN.A",
+    "dns.rdtypes.IN.AAAA",
+    "encodings.idna",
+    "h11",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.protocols.websockets.auto",
+)
+
+
+def worker_count(settings: Settings) -> int:
+    """How many workers these settings ask for."""
+    if isinstance(settings.workers, int):
+        return settings.workers
+    return max(min(len(os.sched_getaffinity(0)), _MOST_ON_SQLITE), 1)
+
+
+@dataclass(slots=True)
+class _Child:
+    """A process that should run. ``seat`` is ``None`` for the health process."""
+
+    seat: Seat | None
+    pid: int = 0
+    channel: Channel | None = None
+    started: float = 0.0
+    beat: float = 0.0
+    ready: bool = False
+    due: float = 0.0
+    backoff: Backoff = field(default_factory=Backoff)
+    failed: str = ""
+    answer: tuple[int, list[str]] = (0, [])
+
+    @property
+    def name(self) -> str:
+        return "health" if self.seat is None else f"worker {self.seat.number}"
+
+    @property
+    def state(self) -> str:
+        """Why it cannot do its work; "" where it can."""
+        if self.ready:
+            return ""
+        return "it is starting" if self.pid else "it has died, and is started again"
+
+
+class Supervisor:
+    """The parent of all processes. ``environ`` tells what the service manager says."""
+
+    def __init__(self, config: Path, loaded: Loaded, environ: MutableMapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self._config = config
+        self._loaded = loaded
+        self._output = LineOutput(2)
+        self._service = ServiceNotifier()
+        workers = worker_count(loaded.settings)
+        self._listening = Listening(workers, activated(environ))
+        self._roll = Board("roll")
+        self._children = [_Child(Seat(Share(number, workers))) for number in range(1, workers + 1)]
+        self._health = _Child(None)
+        self._selector = selectors.DefaultSelector()
+        self._wake = socket.socketpair()
+        self._signals: set[int] = set()
+        self._stopping = False
+        self._reloads = 0
+        self._alarms: list[str] = []
+        self._store_failed = ""
+        self._fed = 0.0
+        self._looked = time.monotonic()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; the exit status. Raises :class:`GatewayError` where the start fails."""
+        self._set_up_log(None)
+        require_peer_chain()
+        self._bind()
+        self._preload()
+        self._listen_to_signals()
+        try:
+            self._start()
+            while not self._asked_to_stop():
+                self._turn()
+                if signal.SIGHUP in self._signals:
+                    self._signals.discard(signal.SIGHUP)
+                    self._reload()
+        finally:
+            self._stop()
+        return 0
+
+    def _bind(self) -> None:
+        settings = self._loaded.settings
+        self._listening.open_missing(settings.listeners)
+        self._listening.adopt(settings.listeners)
+        if settings.metrics.listen is not None:
+            self._listening.open_metrics(settings.metrics.listen)
+        for stranger in self._listening.strangers:
+            _log.warning(
+                "socket_unused",
+                name=stranger.name,
+                address=_shown(stranger),
+                remedy="no listener, nor metrics.listen, has this address: correct the socket unit or the settings",
+            )
+
+    def _preload(self) -> None:
+        for name in _LATE:
+            with suppress(ImportError):
+                import_module(name)
+        gc.collect()
+        gc.freeze()  # what is there now lives on; a collection in a child would only copy its pages
+
+    def _start(self) -> None:
+        """Start all; raises :class:`GatewayError` where one cannot start."""
+        if self._listening.metrics is not None:
+            self._spawn(self._health)
+        for wave in (self._children[:1], self._children[1:]):  # the first one opens the store, or makes it
+            for child in wave:
+                self._spawn(child)
+            self._wait_until_up(wave)
+        if self._asked_to_stop():
+            return
+        if self._listening.metrics is not None:
+            self._wait_until_up([self._health])
+        metrics = self._listening.metrics
+        _log.info(
+            "ready",
+            version=__version__,
+            listeners=[str(address) for address in self._listening.bound],
+            metrics="" if metrics is None else "{}:{}".format(*metrics.getsockname()[:2]),
+            policy=self._loaded.policy.digest,
+            config=self._loaded.digest,
+            workers=len(self._children),
+        )
+        self._service.ready("taking mail")
+
+    def _wait_until_up(self, wanted: Sequence[_Child]) -> None:
+        deadline = time.monotonic() + _START
+        while not all(child.ready for child in wanted) and not self._asked_to_stop():
+            self._turn(restart=False)
+            for child in wanted:
+                if child.failed:
+                    raise GatewayError(child.failed)
+                if not child.pid:
+                    raise GatewayError(f"{child.name} ended before it was ready; the log says why")
+            if time.monotonic() > deadline:
+                raise GatewayError("the workers did not become ready in time")
+
+    def _stop(self) -> None:
+        """No new mail, drain, end; kill what does not."""
+        running = [child for child in self._children if child.pid]
+        self._service.stopping()
+        if any(child.ready for child in running):
+            _log.info("stopping")
+        self._stopping = True
+        self._tell_roll()
+        self._listening.close()
+        for child in running:
+            _kill(child, signal.SIGTERM)
+        self._wait_until_gone(running, DRAIN + _GRACE)
+        if self._health.pid:
+            _kill(self._health, signal.SIGTERM)
+            self._wait_until_gone([self._health], _GRACE)
+        if running:
+            _log.info("stopped")
+
+    def _wait_until_gone(self, children: Sequence[_Child], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while any(child.pid for child in children):
+            if time.monotonic() > deadline:
+                for child in children:
+                    if child.pid:
+                        _log.error("process_killed", process=child.name, reason="it did not end in time")
+                        _kill(child, signal.SIGKILL)
+                deadline += _GRACE
+            self._turn(restart=False)
+
+    def _asked_to_stop(self) -> bool:
+        return bool(self._signals & {signal.SIGTERM, signal.SIGINT})
+
+    # -- one turn -----------------------------------------------------------------------------------------------------
+
+    def _turn(self, *, restart: bool = True) -> None:
+        """Wait a moment for something to happen, and see to it."""
+        now = time.monotonic()
+        due = [child.due - now for child in self._all() if not child.pid] if restart else []
+        for key, _ in self._selector.select(max(min([_LOOK, *due]), 0.0)):
+            if isinstance(key.data, _Child):
+                self._hear(key.data)
+            else:
+                self._take_signals()
+        self._reap()
+        now = time.monotonic()
+        self._kill_hung(now)
+        if restart:
+            for child in self._all():
+                if not child.pid and child.due <= now:
+                    self._spawn(child)
+        self._feed_watchdog(now)
+
+    def _all(self) -> list[_Child]:
+        return [*self._children, *([self._health] if self._listening.metrics is not None else [])]
+
+    def _up(self) -> Iterator[tuple[_Child, Channel]]:
+        for child in self._children:
+            if child.ready and child.channel is not None:
+                yield child, child.channel
+
+    def _hear(self, child: _Child) -> None:
+        assert child.channel is not None
+        while True:
+            try:
+                heard = child.channel.receive()
+            except BlockingIOError:
+                return
+            if heard is None:
+                self._selector.unregister(child.channel)
+                child.channel.close()
+                child.channel = None
+                return
+            self._note(child, heard[0])
+
+    def _note(self, child: _Child, message: Message) -> None:
+        child.beat = time.monotonic()
+        match message:
+            case {"ready": True}:
+                child.ready = True
+                self._tell_roll()
+                if self._store_failed and child.channel is not None:
+                    child.channel.send({"do": "fail_store", "reason": self._store_failed})
+                self._tell_alarms()
+            case {"failed": str(reason)}:
+                child.failed = reason
+                _log.error("process_failed", process=child.name, error=reason)
+            case {"store_failed": str(reason)} if reason and not self._store_failed:
+                # One store: what one has seen fail, nobody may go on with until all begin anew.
+                self._store_failed = reason
+                for _, channel in self._up():
+                    channel.send({"do": "fail_store", "reason": reason})
+            case {"prepared": int(number), "faults": list(faults)}:
+                child.answer = (number, [str(fault) for fault in faults])
+
+    def _reap(self) -> None:
+        for child in self._all():
+            if not child.pid:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                if child.channel is not None:
+                    self._hear(child)  # its last words
+                self._gone(child, status)
+
+    def _gone(self, child: _Child, status: int) -> None:
+        now = time.monotonic()
+        ran = now - child.started
+        pid, child.pid = child.pid, 0
+        was_ready, child.ready = child.ready, False
+        if child.channel is not None:
+            self._selector.unregister(child.channel)
+            child.channel.close()
+            child.channel = None
+        if self._stopping or self._asked_to_stop():
+            return
+        wait = child.backoff.died(ran)
+        child.due = now + wait
+        self._tell_roll()
+        facts = {"process": child.name, "pid": pid, "status": describe_status(status), "ran": round(ran, 1)}
+        if status == 0 and was_ready:
+            _log.info("process_ended", **facts, again_in=wait)
+            return
+        _log.error("process_died", **facts, again_in=wait)
+        if child.seat is not None:
+            self._alarms.append("worker_died")
+            self._tell_alarms()
+
+    def _kill_hung(self, now: float) -> None:
+        away, self._looked = now - self._looked, now
+        if away > HANG / 2:  # it was us who stood still, or the whole machine: the others get their time
+            for child in self._children:
+                child.beat = now
+        for child in self._children:
+            if child.pid and now - child.beat > HANG:
+                _log.error("worker_hangs", process=child.name, pid=child.pid, silent=round(now - child.beat))
+                _kill(child, signal.SIGKILL)
+                child.beat = now
+
+    def _feed_watchdog(self, now: float) -> None:
+        """While a heartbeat arrives. One worker that hangs is for us to see to; when none lives, for the manager."""
+        interval = self._service.watchdog_interval
+        if interval and now - self._fed >= interval and any(now - child.beat < HANG for child in self._children):
+            self._fed = now
+            self._service.watchdog()
+
+    def _tell_alarms(self) -> None:
+        """Alarms are counted, logged and kept by a worker, which has the store open."""
+        for _, channel in self._up():
+            while self._alarms and channel.send({"do": "alarm", "alarm": self._alarms[0]}):
+                del self._alarms[0]
+            return
+
+    def _tell_roll(self) -> None:
+        workers = [(child.pid, child.state) for child in self._children]
+        write_roll(self._roll, Roll(stopping=self._stopping, workers=workers))
+
+    # -- children -----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, child: _Child) -> None:
+        ours, theirs = Channel.pair()
+        seat = child.seat
+        work = (lambda: self._be_health(theirs)) if seat is None else (lambda: self._be_worker(seat, theirs))
+        now = time.monotonic()
+        child.pid, child.channel, child.started, child.beat = fork(self._child_of(ours, work)), ours, now, now
+        child.ready, child.failed = False, ""
+        theirs.close()
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        self._tell_roll()
+
+    def _child_of(self, ours: Channel, work: Callable[[], int]) -> Callable[[], int]:
+        def child() -> int:
+            """Let go of what is the supervisor's."""
+            ours.close()
+            self._selector.close()
+            for end in self._wake:
+                end.close()
+            for other in self._all():
+                if other.channel is not None:
+                    other.channel.close()
+            return work()
+
+        return child
+
+    def _be_worker(self, seat: Seat, channel: Channel) -> int:
+        self._set_up_log(seat.number)
+        sockets: Mapping[str, Sequence[socket.socket]] = self._listening.keep_only(seat.number)
+        return run_worker(seat, channel, self._loaded, self._config, sockets)
+
+    def _be_health(self, channel: Channel) -> int:
+        self._listening.keep_only(0)
+        assert self._listening.metrics is not None
+        seats = [child.seat for child in self._children if child.seat is not None]
+        return run_health(self._loaded.settings, seats, self._roll, self._listening.metrics, channel)
+
+    # -- reload -------------------------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """All or nothing, in every process."""
+        self._service.reloading()
+        opened: list[str] = []
+        self._reloads += 1
+        try:
+            loaded = load_all(self._config)
+            Trust.load(loaded.settings.tls.trust)
+            refuse_unchangeable(self._loaded.settings, loaded.settings)
+            opened = self._listening.open_missing(loaded.settings.listeners)
+            self._prepare_workers(loaded, opened)
+        except (GatewayError, OSError) as error:
+            faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
+            self._listening.drop(opened)
+            self._say_to_all({"do": "forget"})
+            _log.error("reload_failed", faults=faults, meaning="the running configuration stays")
+            self._alarms.append("reload_failed")
+            self._tell_alarms()
+        else:
+            self._say_to_all({"do": "adopt"})
+            self._loaded = loaded
+            self._listening.adopt(loaded.settings.listeners)
+            _log.info("reloaded", policy=loaded.policy.digest, config=loaded.digest)
+        self._service.ready("taking mail")
+
+    def _prepare_workers(self, loaded: Loaded, opened: Sequence[str]) -> None:
+        """Let all prepare. Raises :class:`GatewayError` where one cannot, or does not answer."""
+        deadline = time.monotonic() + _PREPARE
+        # One that is starting does so with the old configuration: wait until it can be told of the new one.
+        self._wait_for(lambda: all(child.ready for child in self._children if child.pid), deadline)
+        for child, channel in self._up():
+            assert child.seat is not None
+            own = self._listening.of(child.seat.number)
+            sockets = [(key, each) for key in opened for each in own[key]]
+            message: Message = {
+                "do": "prepare",
+                "reload": self._reloads,
+                "digest": loaded.digest,
+                "keys": [key for key, _ in sockets],
+            }
+            channel.send(message, [each for _, each in sockets])
+        self._wait_for(lambda: all(child.answer[0] == self._reloads for child, _ in self._up()), deadline)
+        faults = dict.fromkeys(fault for child, _ in self._up() for fault in child.answer[1])
+        if faults:
+            raise GatewayError("; ".join(faults))
+
+    def _wait_for(self, condition: Callable[[], bool], deadline: float) -> None:
+        while not condition():
+            if time.monotonic() > deadline or self._asked_to_stop():
+                late = [child.name for child in self._children if child.pid and child.answer[0] != self._reloads]
+                raise GatewayError(f"{', '.join(late)} did not answer in time")
+            self._turn(restart=False)
+
+    def _say_to_all(self, message: Message) -> None:
+        for _, channel in self._up():
+            channel.send(message)
+
+    # -- signals and log ----------------------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        for end in self._wake:
+            end.settimeout(0.0)
+        signal.set_wakeup_fd(self._wake[1].fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._wake[0], selectors.EVENT_READ, None)
+
+    def _take_signals(self) -> None:
+        with suppress(BlockingIOError):
+            while caught := self._wake[0].recv(256):
+                self._signals.update(caught)
+
+    def _set_up_log(self, worker: int | None) -> None:
+        log = self._loaded.settings.log
+        set_up(
+            level=str(log.level), output=str(log.format), addresses=log.addresses, stream=self._output, worker=worker
+        )
+
+
+def _kill(child: _Child, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child.pid, number)
+
+
+def _shown(stranger: Activated) -> str:
+    host, port = stranger.address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
