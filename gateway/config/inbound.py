@@ -352,7 +352,7 @@ class Limits(Section):
     looking at the password."""
 
     memory: Annotated[Size, Field(ge=1_000_000)] = 128_000_000
-    """Memory that messages on their way in may hold, all together: 1.3 MB for a large one, some four times its size for
+    """Memory that messages on their way in may hold, all together: 1.6 MB for a large one, some five times its size for
     one below 300 KB; `452 4.3.1` beyond."""
 
     free_space: Size = 500_000_000

@@ -16,14 +16,14 @@ __all__ = ["LEAST", "MOST", "Hold", "MemoryBudget", "need"]
 #: A message that nothing is known about, and the least that any is counted with. Octets.
 LEAST = 16 * 1024
 #: What the largest message holds: its body goes through in blocks, whatever its size.
-MOST = 1280 * 1024
-#: A small one stands in memory about so many times: arriving, in clear for its first delivery, sealed, being written.
-_COPIES = 4
+MOST = 1536 * 1024
+#: A small one stands in memory up to so many times: arriving, being scanned, in clear for its first delivery, sealed.
+_COPIES = 5
 
 
 def need(size: int) -> int:
     """The most that a message of so many octets holds at one time."""
-    return max(LEAST, min(_COPIES * size, MOST))
+    return min(LEAST + _COPIES * size, MOST)
 
 
 class MemoryBudget:
