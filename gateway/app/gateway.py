@@ -19,7 +19,7 @@ from gateway import __version__
 from gateway.app.current import Current, CurrentResolver
 from gateway.app.observer import Observer
 from gateway.app.watch import Watch
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SteadyClock, SystemClock
 from gateway.config.inbound import Stage
 from gateway.config.model import Settings
 from gateway.config.shares import WHOLE, Share
@@ -116,6 +116,8 @@ class Gateway:
     async def start(self) -> None:
         """Bring everything up. Raises :class:`GatewayError`; then nothing runs."""
         require_peer_chain()
+        if not isinstance(self.clock, SteadyClock):
+            self.clock = SteadyClock(self.clock)  # everything in here goes on steadily when somebody sets the clock
         loaded = self.load(self.config)
         self._current = Current(loaded, Trust.load(loaded.settings.tls.trust))
         self._store = await asyncio.to_thread(Store.open, loaded.settings, self.clock, on_commit=self.metrics.committed)
@@ -157,6 +159,7 @@ class Gateway:
         self._intake = QueueIntake(
             self._queue, self._settings, lambda: self._current.policy, self._scheduler, self.clock, observer
         )
+        await self._queue.timekeeper.step()
         recovered = await self._queue.recover()
         await self._queue.sweep_run_dir()
         if recovered.recipients:
@@ -182,6 +185,8 @@ class Gateway:
         self._note_stages(settings)
 
     async def _sweep_orphans(self) -> None:
+        if self._queue.timekeeper.in_doubt:
+            return  # how old a file is, is not known
         try:
             orphans = await self._store.sweep_orphans()
         except StoreError as error:
@@ -295,6 +300,11 @@ class Gateway:
         except StoreError as error:
             found.append(str(error))
         return found
+
+    def warnings(self) -> list[str]:
+        """What needs a person though mail can be taken."""
+        doubt = self._queue.timekeeper.problem
+        return [doubt] if doubt else []
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 

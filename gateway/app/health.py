@@ -86,7 +86,7 @@ class _Health:
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_reader(channel.fileno(), stop.set)  # nothing is said to us: it can only be the end
-        server = HealthServer(self._registry, self._problems)
+        server = HealthServer(self._registry, self._problems, self._warnings)
         await server.start(listener)
         channel.send({"ready": True})
         await stop.wait()
@@ -114,6 +114,11 @@ class _Health:
             pid, state = roll["workers"][seat.number - 1] if roll["workers"] else (0, "not started")
             found += [f"worker {seat.number}: {problem}" for problem in _of_worker(pid, state, report)]
         return found
+
+    def _warnings(self) -> list[str]:
+        """What the workers saw, each thing once; by their last reports."""
+        reports = [seat.read() for seat in self._seats]
+        return list(dict.fromkeys(text for report in reports if report is not None for text in report["warnings"]))
 
     async def _reports(self) -> list[Report | None]:
         """The reports of all, fresh where the worker answers in time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -21,12 +22,16 @@ __all__ = ["Report", "Seat", "drain"]
 
 
 class Report(TypedDict):
-    """What a worker tells each second: when (monotonic seconds), who, why it cannot take mail, and its metrics."""
+    """What a worker tells each second: when (monotonic seconds), who, why it cannot take mail, its metrics.
+
+    ``warnings``: what needs a person though it takes mail.
+    """
 
     time: float
     pid: int
     problems: list[str]
     metrics: Snapshot
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,9 @@ class Seat:
         """Where it is rung."""
         return self.bell[1]
 
-    def report(self, pid: int, problems: list[str], metrics: Snapshot) -> None:
+    def report(self, pid: int, problems: list[str], metrics: Snapshot, warnings: Sequence[str] = ()) -> None:
         """Write a report."""
-        told = Report(time=time.monotonic(), pid=pid, problems=problems, metrics=metrics)
+        told = Report(time=time.monotonic(), pid=pid, problems=problems, metrics=metrics, warnings=list(warnings))
         self.board.write(json.dumps(told, separators=(",", ":")).encode())
 
     def read(self) -> Report | None:

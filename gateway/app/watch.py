@@ -58,6 +58,9 @@ class Watch:
         await self._alarm("space", self._store.space.problem)
         overdue = "deleted keys could not be shredded in time" if self._queue.shredder.overdue else ""
         await self._alarm("shredding_overdue", overdue)
+        doubt = self._queue.timekeeper.problem
+        self._metrics.clock_in_doubt.set(bool(doubt))
+        await self._alarm("clock", doubt)
         await self._keep_raised()
         if self.ingress is not None:
             await self._look_at_certificate(self.ingress)

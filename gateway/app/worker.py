@@ -114,7 +114,7 @@ class Worker:
             except TimeoutError:
                 problems = ["the store does not answer in time"]
         metrics = merge([self._before, snapshot(self._gateway.metrics.registry)])
-        self.seat.report(os.getpid(), problems, metrics)
+        self.seat.report(os.getpid(), problems, metrics, self._gateway.warnings() if self._up else ())
 
     def _rung(self) -> None:
         if drain(self.seat.worker_end):

@@ -21,8 +21,17 @@ from gateway.queue import operate
 from gateway.queue.queue import Queue
 from gateway.queue.states import State
 from gateway.queue.views import Filter, list_recipients, parse_id, recipient_id
+from gateway.store import timekeeping
+from gateway.store.incarnation import boot_id
 
 __all__ = ["queue"]
+
+#: The kinds of doubt (``gateway.store.timekeeping``), for people.
+_DOUBTS = {
+    "jump": "it was set by more than an hour while the gateway ran",
+    "start": "the gateway started more than a week from its last event",
+    "reboot": "it had been set before the machine was restarted",
+}
 
 Verb = Callable[[Queue, str, int], Awaitable[State]]
 
@@ -72,6 +81,43 @@ def _filters(function: Callable[..., int]) -> Callable[..., int]:
 
 def _yes(function: Callable[..., int]) -> Callable[..., int]:
     return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+
+
+@queue.group()
+def clock() -> None:
+    """Whether the gateway believes this machine's clock. While it does not, nothing expires."""
+
+
+@clock.command(name="show")
+@common_options
+def clock_show(context: CliContext) -> int:
+    """Say whether the clock is in doubt, and why; then the exit status is 1."""
+    with reading(context) as reader:
+        record = reader.run_blocking(timekeeping.load)
+    doubt = "" if record is None else timekeeping.judged(record, boot_id(), time.time(), time.monotonic()).doubt
+    if context.json:
+        context.print_json({"doubt": doubt or None, "since": None if record is None or not doubt else record.since})
+    else:
+        click.echo(f"The clock is in doubt: {_DOUBTS[doubt]}." if doubt else "The clock is believed.")
+    return 1 if doubt else 0
+
+
+@clock.command(name="accept")
+@click.option("--reason", default="", help="Why; goes into the audit log.")
+@common_options
+def clock_accept(context: CliContext, reason: str) -> int:
+    """Say that this machine's clock is right as it is: what is over by it expires."""
+
+    async def work() -> None:
+        async with open_queue(context) as opened:
+            await opened.timekeeper.accept(operator=operator(), reason=reason)
+
+    asyncio.run(work())
+    if context.json:
+        context.print_json({"doubt": None})
+    else:
+        click.echo("The clock is believed from now on.")
+    return 0
 
 
 @queue.command(name="list")

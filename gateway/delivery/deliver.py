@@ -210,7 +210,13 @@ class Deliverer:
 
     def _circumstances(self, claim: Claim) -> Circumstances:
         schedule = schedule_of(self.settings())
-        return Circumstances(self.clock.time(), claim.message.received, self.chance.random(), schedule)
+        return Circumstances(
+            self.clock.time(),
+            claim.message.received,
+            self.chance.random(),
+            schedule,
+            ageless=self.queue.timekeeper.in_doubt,
+        )
 
     def _note_method(self, group: Sequence[Progress], method: Method) -> None:
         for entry in group:

@@ -6,6 +6,7 @@ drives it; ``verdict`` says what failures mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,12 +31,16 @@ _NO_PROTECTION = "5.7.10"
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an ending depends on beside the failure. Times in seconds since the epoch; ``chance`` in [0, 1)."""
+    """What an ending depends on beside the failure. Times in seconds since the epoch; ``chance`` in [0, 1).
+
+    ``ageless``: the clock is in doubt, so that nothing ends, and nobody is told, for its age.
+    """
 
     now: float
     received: float
     chance: float
     schedule: RetrySchedule
+    ageless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +215,18 @@ class Progress:
 
     def _defer(self, trouble: _Trouble, around: Circumstances) -> None:
         recipient, failure = self.recipient, trouble.failure
-        if around.now >= recipient.expires:
+        if around.now >= recipient.expires and not around.ageless:
             self._end(StateEvent.EXPIRE, error=str(failure), method=trouble.method, possible_duplicate=trouble.unknown)
             words = "It could not be delivered in the time that is allowed for it."
             self._tell(Action.FAILED, "5.4.7", words, trouble.diagnostic, trouble.remote)
             return
         fallback_at = None if self.unsure_since is None else self.unsure_since + self.requirement.fallback_after
+        expires = math.inf if around.ageless else recipient.expires
         when = around.schedule.next_attempt(
-            around.now, recipient.attempts, around.chance, expires=recipient.expires, fallback_at=fallback_at
+            around.now, recipient.attempts, around.chance, expires=expires, fallback_at=fallback_at
         )
-        late = not recipient.delay_notified and around.now - around.received >= around.schedule.delay_notice
+        age = around.now - around.received
+        late = not (recipient.delay_notified or around.ageless) and age >= around.schedule.delay_notice
         self._end(
             StateEvent.DEFER,
             error=str(failure),

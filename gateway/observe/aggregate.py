@@ -26,6 +26,7 @@ GAUGES: Final[Mapping[str, Callable[[float, float], float]]] = MappingProxyType(
         "gateway_smtp_connections": lambda a, b: a + b,
         "gateway_certificate_expiry_timestamp_seconds": min,  # the one that ends first needs the person
         "gateway_connectors_observing": max,
+        "gateway_clock_in_doubt": max,
         "gateway_build_info": max,
     }
 )

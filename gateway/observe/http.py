@@ -22,13 +22,18 @@ class HealthServer:
     """A small web server.
 
     ``registry`` gives what is exposed, at each scrape; ``problems`` tells why the gateway is not ready; [] when it is.
+    ``warnings``, asked for behind it: what needs a person all the same.
     """
 
     def __init__(
-        self, registry: Callable[[], Awaitable[CollectorRegistry]], problems: Callable[[], Awaitable[list[str]]]
+        self,
+        registry: Callable[[], Awaitable[CollectorRegistry]],
+        problems: Callable[[], Awaitable[list[str]]],
+        warnings: Callable[[], list[str]] = list,
     ) -> None:
         self._registry = registry
         self._problems = problems
+        self._warnings = warnings
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -63,7 +68,8 @@ class HealthServer:
 
     async def _readyz(self, _request: Request) -> Response:
         problems = await self._problems()
-        return JSONResponse({"ready": not problems, "problems": problems}, status_code=503 if problems else 200)
+        answer = {"ready": not problems, "problems": problems, "warnings": self._warnings()}
+        return JSONResponse(answer, status_code=503 if problems else 200)
 
 
 class _Server(uvicorn.Server):

@@ -26,6 +26,7 @@ __all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges"]
 ALARMS = (
     "body_corrupt",
     "certificate",
+    "clock",
     "dropped",
     "guard_violation",
     "observe_stage",
@@ -114,6 +115,9 @@ class Metrics:
         )
         self.certificate_expiry = Gauge(
             "gateway_certificate_expiry_timestamp_seconds", "End of our certificates", ["use"], registry=own
+        )
+        self.clock_in_doubt = Gauge(
+            "gateway_clock_in_doubt", "1 while the wall clock is not believed: nothing expires", registry=own
         )
         self.alarms = Counter("gateway_alarms", "Things that need a person", ["kind"], registry=own)
         for kind in ALARMS:

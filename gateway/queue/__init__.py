@@ -9,5 +9,6 @@
 7. ``recovery``, ``flights`` - what a dead worker had
 8. ``notices``   - DSNs as messages of our own
 9. ``queue``     - the queue as the other rooms see it
-10. ``operate``, ``views`` - what operators do, and what they see
+10. ``timekeeping`` - whether the clock can be believed; nothing expires while it cannot
+11. ``operate``, ``views`` - what operators do, and what they see
 """

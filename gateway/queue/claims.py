@@ -7,13 +7,14 @@ them as are still there.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import namedtuple
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, tuple_, update
 
 from gateway.queue.records import Claim, claimed_from_row, message_from_row, recipient_from_row
 from gateway.queue.retry import RetrySchedule
@@ -23,7 +24,7 @@ from gateway.store.prepared import Prepared
 from gateway.store.schema import READY, WAITING, messages, recipients
 from gateway.store.writer import Transaction
 
-__all__ = ["DUE_BATCH", "claim_turns", "make_due"]
+__all__ = ["DUE_BATCH", "bring_forward", "claim_turns", "last_waiting", "make_due"]
 
 #: Recipients whose time has come that one transaction makes due: some ten milliseconds of the writer.
 DUE_BATCH = 500
@@ -60,6 +61,19 @@ _MAKE_DUE = Prepared(
     .where(tuple_(recipients.c.message, recipients.c.n).in_(_FALLEN_DUE))
     .values(state=bindparam("to"), since=bindparam("now"))
 )
+_LAST_WAITING = select(recipients.c.next_attempt).where(WAITING).order_by(recipients.c.next_attempt.desc()).limit(1)
+_TOO_LATE = (
+    select(recipients.c.message, recipients.c.n)
+    .where(WAITING, recipients.c.next_attempt > bindparam("latest"))
+    .order_by(recipients.c.next_attempt.desc())
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_BRING_FORWARD = Prepared(
+    update(recipients)
+    .where(tuple_(recipients.c.message, recipients.c.n).in_(_TOO_LATE))
+    .values(next_attempt=bindparam("when"))
+)
 
 
 def make_due(transaction: Transaction) -> int:
@@ -72,10 +86,31 @@ def make_due(transaction: Transaction) -> int:
     return number
 
 
+def last_waiting(connection: Connection) -> float | None:
+    """When the last of what waits falls due (epoch seconds); None where nothing waits."""
+    last: float | None = connection.execute(_LAST_WAITING).scalar()
+    return last
+
+
+def bring_forward(transaction: Transaction, *, latest: float, wait: float) -> int:
+    """What waits for a time later than ``latest`` waits ``wait`` seconds from now; how many, at most a batch."""
+    values = {"latest": latest, "when": transaction.now + wait, "most": DUE_BATCH}
+    return int(transaction.run(_BRING_FORWARD, values).rowcount)
+
+
 def claim_turns(
-    transaction: Transaction, owner: str, schedule: RetrySchedule, chance: random.Random, turns: Sequence[Turn]
+    transaction: Transaction,
+    owner: str,
+    schedule: RetrySchedule,
+    chance: random.Random,
+    turns: Sequence[Turn],
+    *,
+    ageless: bool = False,
 ) -> tuple[Claim, ...]:
-    """Claim what these turns are for, the oldest of each lane first, as far as nobody else was faster."""
+    """Claim what these turns are for, the oldest of each lane first, as far as nobody else was faster.
+
+    ``ageless``: the clock is in doubt, so that nothing is at the end of its time.
+    """
     now = transaction.now
     after = advance(State.QUEUED, StateEvent.CLAIM).state
     rows: list[Any] = []
@@ -89,7 +124,8 @@ def claim_turns(
     for row in rows:
         attempt = row.attempts + 1
         transaction.event("claimed", {"attempt": attempt}, message=row.message, n=row.n)
-        when = schedule.next_attempt(now, attempt, chance.random(), expires=row.expires)
+        expires = math.inf if ageless else row.expires
+        when = schedule.next_attempt(now, attempt, chance.random(), expires=expires)
         parameters.append({"m": row.message, "r": row.n, "now": now, "tries": attempt, "when": when, "owner": owner})
         claimed.append(row._replace(attempts=attempt))
     transaction.run_many(_CLAIM, parameters)

@@ -21,7 +21,7 @@ from gateway.config.model import Settings
 from gateway.errors import QueueError, StoreBusy, StoreError, StoreFull
 from gateway.mail.dsn import Action
 from gateway.queue.accept import insert_message
-from gateway.queue.claims import DUE_BATCH, claim_turns, make_due
+from gateway.queue.claims import DUE_BATCH, bring_forward, claim_turns, last_waiting, make_due
 from gateway.queue.flights import Flights
 from gateway.queue.notices import NoticeEntry, make_notice
 from gateway.queue.outcomes import Recorded, change_state, finish_message, record_outcomes
@@ -30,6 +30,7 @@ from gateway.queue.recovery import Recovered, recover, strange_owners, sweep_run
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.shares import Shares
 from gateway.queue.states import State, StateEvent
+from gateway.queue.timekeeping import Timekeeper
 from gateway.queue.turns import Look, Place, look_for_turns
 from gateway.store.incarnation import HEARTBEAT
 from gateway.store.schema import HELD, messages, recipients
@@ -50,6 +51,8 @@ _HELD_WORDS = {
     "corrupt": "It was set aside because it was damaged in our storage. Please send it again.",
 }
 _HELD_BY_POLICY = "It was held for approval by your organisation, and nobody approved it in time."
+#: What no retry ever waits above its longest wait.
+_SLACK = 600.0
 #: Seconds before an outcome that found the store busy or full is written again.
 _AGAIN = 2.0
 
@@ -98,6 +101,7 @@ class Queue:
     flights: Flights
     shredder: Shredder
     observer: QueueObserver
+    timekeeper: Timekeeper
     place: Place = field(default_factory=Place)
     ring_keys_seen_at: float = 0.0
 
@@ -123,6 +127,7 @@ class Queue:
             flights,
             Shredder(store),
             observer or QueueObserver(),
+            Timekeeper(store, clock),
             Place(chance.getrandbits(56)),  # processes that share a store begin at different places
             clock.monotonic(),
         )
@@ -180,7 +185,7 @@ class Queue:
         def job(transaction: Any) -> tuple[Claim, ...]:
             if overdue:
                 make_due(transaction)
-            return claim_turns(transaction, owner, schedule, self.chance, look.turns)
+            return claim_turns(transaction, owner, schedule, self.chance, look.turns, ageless=self.timekeeper.in_doubt)
 
         return Taken(await self.store.write(job), look, again=True)
 
@@ -260,7 +265,9 @@ class Queue:
         return self.store.incarnation.holds_lease(self.clock.monotonic())
 
     async def expire_holds(self) -> int:
-        """End what nobody released in time; how many recipients."""
+        """End what nobody released in time; how many recipients. None while the clock is in doubt."""
+        if self.timekeeper.in_doubt:
+            return 0
         now = self.clock.time()
 
         def load(connection: Connection) -> list[Any]:
@@ -280,6 +287,18 @@ class Queue:
                 await self.end_by_operator_or_time(row.message, row.n, StateEvent.HOLD_EXPIRE, entry)
                 ended += 1
         return ended
+
+    async def bring_forward(self) -> int:
+        """Make what was put off by a clock that was wrong wait no longer than a retry does; how many, a batch at most.
+
+        The index of what waits is asked for its last entry: nothing else is looked at.
+        """
+        schedule = schedule_of(self.settings())
+        latest = self.clock.time() + schedule.max * 1.2 + _SLACK
+        last = await self.store.read(last_waiting)
+        if last is None or last <= latest:
+            return 0
+        return await self.store.write(partial(bring_forward, latest=latest, wait=schedule.first))
 
     async def end_by_operator_or_time(
         self, message_id: str, n: int, event: StateEvent, entry: NoticeEntry, facts: dict[str, Any] | None = None
@@ -322,7 +341,15 @@ class Queue:
 
         Each wheel turns by itself: one that is stuck does not stop the others, least of all the heartbeat.
         """
-        steps = (self._look_at_space, self._beat, self.recover, self.expire_holds, self.shredder.step)
+        steps = (
+            self.timekeeper.step,
+            self._look_at_space,
+            self._beat,
+            self.recover,
+            self.expire_holds,
+            self.bring_forward,
+            self.shredder.step,
+        )
         while True:
             for step in steps:
                 try:

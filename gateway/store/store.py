@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from gateway.clock import Clock
+from gateway.clock import Clock, SteadyClock
 from gateway.config.model import Settings
 from gateway.errors import StoreCorrupt, StoreError
-from gateway.store import bootstrap, migrate
+from gateway.store import bootstrap, migrate, timekeeping
 from gateway.store.bodies import ORPHAN_AGE, BlobFiles, SealedBody, Spool, data_key_purpose, open_sealed
 from gateway.store.database import Reader, open_engine, translated
 from gateway.store.incarnation import Incarnation
@@ -34,6 +34,7 @@ from gateway.store.prepared import Prepared
 from gateway.store.schema import bodies, counters, messages, meta, ring_keys
 from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
+from gateway.store.timekeeping import ClockRecord
 from gateway.store.turnstile import Turnstile
 from gateway.store.writer import CommitObserver, Transaction, Writer
 
@@ -77,6 +78,7 @@ class Store:
     incarnation: Incarnation
     space: SpaceWatch
     loop_secret: bytes
+    clock_record: ClockRecord
 
     @classmethod
     def open(
@@ -99,7 +101,7 @@ class Store:
                     engine = open_engine(settings.store.url, data_dir, writes=True)
                     undo.callback(engine.dispose)
                     migrate.require_current(engine)
-                    ring, loop_secret = _open_keys(engine, settings, clock, environ, incarnation)
+                    ring, loop_secret, clock_record = _open_keys(engine, settings, clock, environ, incarnation)
                 turnstile = Turnstile(data_dir / "run")
                 undo.callback(turnstile.close)
                 writer = Writer(engine, incarnation.id, clock, turnstile, on_commit)
@@ -112,7 +114,7 @@ class Store:
             except (DBAPIError, OSError) as error:
                 raise translated(error) from error
             undo.pop_all()
-        return cls(data_dir, clock, writer, reader, files, ring, incarnation, space, loop_secret)
+        return cls(data_dir, clock, writer, reader, files, ring, incarnation, space, loop_secret, clock_record)
 
     @property
     def run_dir(self) -> Path:
@@ -258,8 +260,8 @@ def _known_blobs(connection: Connection, names: Sequence[str]) -> set[str]:
 
 def _open_keys(
     engine: Engine, settings: Settings, clock: Clock, environ: Mapping[str, str], incarnation: Incarnation
-) -> tuple[KeyRing, bytes]:
-    """Keys, counters, loop secret and the incarnation's row, in one transaction under the store's lock."""
+) -> tuple[KeyRing, bytes, ClockRecord]:
+    """Keys, counters, loop secret, trust in the clock, our row: one transaction under the store's lock."""
     with engine.connect() as connection, connection.begin():
         is_new = not connection.execute(select(func.count()).select_from(ring_keys)).scalar()
         keks = bootstrap.load_keks(settings.store.keys, settings.data_dir, environ, store_is_new=is_new)
@@ -273,8 +275,10 @@ def _open_keys(
         if missing:
             connection.execute(insert(counters), missing)
         secret = _loop_secret(connection, ring)
+        wall = clock.wall() if isinstance(clock, SteadyClock) else clock.time()
+        clock_record = timekeeping.begin(connection, wall, clock.monotonic())
         incarnation.register(connection, clock)
-    return ring, secret
+    return ring, secret, clock_record
 
 
 def _loop_secret(connection: Connection, ring: KeyRing) -> bytes:

@@ -206,3 +206,12 @@ def test_several_hosts_are_summed_up_in_words_with_the_one_that_decided() -> Non
     assert host in {"mx1.good.example", "mx2.good.example"}
     same, _ = summed_up([down, down])
     assert same.reason == "it was temporary"
+
+
+def test_while_the_clock_is_in_doubt_nothing_expires_and_no_delay_is_told() -> None:
+    entry = progress(expires=NOW - 86400)
+    doubt = Circumstances(NOW, NOW - 6 * 86400, 0.5, RetrySchedule(), ageless=True)
+    entry.not_carried(Method.TLS, [failed(Verdict.TEMPORARY, Stage.CONNECT)], doubt)
+    assert entry.outcome is not None
+    assert (entry.outcome.event, entry.outcome.next_attempt) == (StateEvent.DEFER, NOW + 60)
+    assert entry.notice is None

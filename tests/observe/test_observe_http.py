@@ -36,14 +36,14 @@ async def served(problems: list[str], host: str = "127.0.0.1") -> AsyncIterator[
 async def test_ready() -> None:
     async with served([]) as client:
         answer = await client.get("/readyz")
-        assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": []})
+        assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": [], "warnings": []})
 
 
 async def test_not_ready_says_why_and_lives_on() -> None:
     problems = ["10 bytes free under data_dir, the floor is 500000000"]
     async with served(problems) as client:
         answer = await client.get("/readyz")
-        assert (answer.status_code, answer.json()) == (503, {"ready": False, "problems": problems})
+        assert (answer.status_code, answer.json()) == (503, {"ready": False, "problems": problems, "warnings": []})
         assert (await client.get("/healthz")).status_code == 200
         problems.clear()
         assert (await client.get("/readyz")).status_code == 200

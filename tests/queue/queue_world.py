@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from gateway.clock import SteadyClock
 from gateway.config.inbound import Connector
 from gateway.config.model import Settings
 from gateway.mail.address import Address
@@ -70,8 +71,9 @@ class World:
         return store_world.settings(self.data_dir).model_copy(update={"connectors": self.connectors})
 
     def open(self) -> None:
-        store = Store.open(self.settings(), self.clock, environ={})
-        self.queue = Queue.over(store, self.settings, self.clock, chance=random.Random(1), observer=self.heard)
+        steady = SteadyClock(self.clock)
+        store = Store.open(self.settings(), steady, environ={})
+        self.queue = Queue.over(store, self.settings, steady, chance=random.Random(1), observer=self.heard)
 
     async def close(self) -> None:
         self.queue.close()

@@ -192,7 +192,17 @@ async def test_a_hold_that_a_person_just_changed_does_not_end(here: World, verb:
     message = await here.held(hold_until=here.clock.time())
     await here.clock.advance(1)
     old = here.queue
-    queue = Meddling(old.store, old.settings, old.clock, old.chance, old.wake, old.flights, old.shredder, old.observer)
+    queue = Meddling(
+        old.store,
+        old.settings,
+        old.clock,
+        old.chance,
+        old.wake,
+        old.flights,
+        old.shredder,
+        old.observer,
+        old.timekeeper,
+    )
 
     async def meddle() -> None:
         await VERBS["release"](old, message, 1)

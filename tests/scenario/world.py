@@ -89,13 +89,16 @@ class Scene:
 
 
 class JumpClock(SystemClock):
-    """The machine's clock, whose wall time a test can set forward."""
+    """The machine's clock, which a test can let run ahead: time passes, nobody has set the wall clock."""
 
     def __init__(self) -> None:
         self.offset = 0.0
 
     def time(self) -> float:
         return super().time() + self.offset
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.offset
 
 
 class Refused(Exception):
@@ -287,8 +290,9 @@ class World:
         return await self.gateway.reload()
 
     def jump(self, seconds: float) -> None:
-        """Let wall time pass, and wake those who wait for it."""
+        """Let time pass, and wake those who wait for it; the lease is as fresh as it was."""
         self.clock.offset += seconds
+        self.gateway._store.incarnation.heartbeat_at += seconds
         self.gateway._queue.wake.set()
 
     async def problems(self) -> list[str]:
