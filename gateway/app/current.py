@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.config.model import Settings
 from gateway.delivery.trust import Trust
@@ -19,16 +19,13 @@ class Current:
 
     loaded: Loaded
     trust: Trust
+    settings: Settings = field(init=False)
+    policy: Policy = field(init=False)
 
-    @property
-    def settings(self) -> Settings:
-        """The settings of now."""
-        return self.loaded.settings
-
-    @property
-    def policy(self) -> Policy:
-        """The policy of now."""
-        return self.loaded.policy
+    def __post_init__(self) -> None:
+        # Asked for a dozen times a message: plain attributes.
+        object.__setattr__(self, "settings", self.loaded.settings)
+        object.__setattr__(self, "policy", self.loaded.policy)
 
 
 class CurrentResolver:

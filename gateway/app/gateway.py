@@ -109,6 +109,7 @@ class Gateway:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _watch: Watch = field(init=False)
     _observer: Observer = field(init=False)
+    _known_terms: tuple[Current, Environment, SiteLimits] | None = None
     _started: bool = False
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -199,17 +200,25 @@ class Gateway:
         return self._current.settings
 
     def _environment(self) -> Environment:
-        settings = self._current.settings
-        return Environment(
-            settings.hostname, self.clock, self._current.trust, self._contexts, settings.delivery.timeouts
-        )
+        return self._terms()[1]
 
     def _site_limits(self) -> SiteLimits:
-        delivery = self._current.settings.delivery
+        return self._terms()[2]
+
+    def _terms(self) -> tuple[Current, Environment, SiteLimits]:
+        """What deliveries ask for many times a message, made once from the configuration in force."""
+        current, known = self._current, self._known_terms
+        if known is not None and known[0] is current:
+            return known
+        settings = current.settings
+        delivery = settings.delivery
         connections = delivery.connections
+        environment = Environment(settings.hostname, self.clock, current.trust, self._contexts, delivery.timeouts)
         rest = min(delivery.retry.first * 0.75, 45.0)  # below the shortest wait for a next try, jitter included
         most, first = self.share.of(connections.per_site), self.share.of(int(FIRST))
-        return SiteLimits(most, connections.idle, connections.lifetime, rest, first)
+        known = current, environment, SiteLimits(most, connections.idle, connections.lifetime, rest, first)
+        self._known_terms = known
+        return known
 
     async def _lookup_txt(self, name: str) -> Sequence[bytes]:
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from gateway.config.model import Endpoint, Listener
 from gateway.errors import GatewayError
+from gateway.ingress.acceptor import bound, resolved
 from gateway.ingress.server import Bound, keyed
 
 __all__ = ["Activated", "Listening", "activated"]
@@ -93,7 +94,9 @@ class Listening:
         """Bind the address of metrics and health. Raises :class:`GatewayError`."""
         found = self._activated(wanted.host, wanted.port)
         try:
-            self.metrics = found or _bound(socket.AF_INET6 if ":" in wanted.host else socket.AF_INET, wanted, None)
+            self.metrics = found or bound(
+                socket.AF_INET6 if ":" in wanted.host else socket.AF_INET, wanted.host, wanted.port
+            )
         except OSError as error:
             raise GatewayError(f"metrics.listen {wanted}: {error.strerror}") from error
 
@@ -147,16 +150,15 @@ class Listening:
         found = self._activated(wanted.host, wanted.port)
         if found is not None:
             return [found]
-        infos = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         opened: list[socket.socket] = []
         try:
-            for family, address in dict.fromkeys((info[0], str(info[4][0])) for info in infos):
+            for family, address in resolved(wanted.host, wanted.port):
                 port = wanted.port
                 if port:
                     # Without SO_REUSEPORT, to see whether somebody else is there: another gateway would share.
-                    _bound(family, Endpoint(address, port), None).close()
+                    bound(family, address, port).close()
                 for _ in range(self.workers):
-                    opened.append(_bound(family, Endpoint(address, port), socket.SO_REUSEPORT))
+                    opened.append(bound(family, address, port, reuse_port=True))
                     port = opened[-1].getsockname()[1]
         except OSError:
             for each in opened:
@@ -172,22 +174,6 @@ class Listening:
         return None
 
 
-def _bound(family: int, endpoint: Endpoint, option: int | None) -> socket.socket:
-    """A socket bound to that address; raises ``OSError``."""
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if option is not None:
-            made.setsockopt(socket.SOL_SOCKET, option, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind((endpoint.host, endpoint.port))
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def _address(bound: socket.socket) -> tuple[str, int]:
-    name: Sequence[object] = bound.getsockname()
-    return (str(name[0]), int(str(name[1]))) if bound.family in {socket.AF_INET, socket.AF_INET6} else ("", 0)
+def _address(made: socket.socket) -> tuple[str, int]:
+    name: Sequence[object] = made.getsockname()
+    return (str(name[0]), int(str(name[1]))) if made.family in {socket.AF_INET, socket.AF_INET6} else ("", 0)

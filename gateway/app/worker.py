@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -43,6 +44,8 @@ Sockets = Mapping[str, Sequence[socket.socket]]
 
 def run_worker(seat: Seat, channel: Channel, loaded: Loaded, config: Path, sockets: Sockets) -> int:
     """Be a worker until told to end; the exit status. ``loaded`` is the configuration in force."""
+    # Few of the objects of a message are in cycles, so the collector may wait for many of them.
+    gc.set_threshold(50_000, 20, 20)
     return uvloop.run(Worker(seat, channel, loaded, config, sockets).run())
 
 

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.config.model import Settings
@@ -78,6 +79,8 @@ class Deliverer:
     chance: random.Random
     loop_key: bytes
     observer: DeliveryObserver = field(default_factory=DeliveryObserver)
+    #: Bound once: putting a logger together costs more than what it says.
+    _log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger().bind())
 
     async def deliver(self, claim: Claim) -> None:
         """Carry the claim to its outcome. Raises :class:`LeaseLost` and :class:`StoreError`."""
@@ -288,7 +291,7 @@ class Deliverer:
         outcomes = [entry.outcome for entry in progress if entry.outcome is not None]
         await self.queue.record(claim, outcomes, notices)
         for outcome in outcomes:
-            _log.info(
+            self._log.info(
                 "attempt",
                 message=claim.message.id,
                 recipient=outcome.n,

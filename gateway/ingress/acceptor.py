@@ -13,7 +13,7 @@ import errno
 import socket
 from collections.abc import Callable
 
-__all__ = ["Acceptor"]
+__all__ = ["Acceptor", "bound", "resolved"]
 
 #: Connections taken in one turn of the loop.
 BATCH = 64
@@ -22,10 +22,33 @@ PAUSE = 0.5
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+def bound(family: int, host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A socket at this address, not listening yet. Raises ``OSError``."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def resolved(host: str, port: int) -> list[tuple[int, str]]:
+    """Family and address of each place that a listener's host means. Raises ``OSError``."""
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((int(info[0]), str(info[4][0])) for info in infos))
+
+
 class Acceptor:
     """Serves one listening socket from :meth:`start` to :meth:`close`, which closes the socket.
 
-    ``make`` gives the protocol of a new connection; ``exhausted`` hears why none can be taken for the moment.
+    ``make`` gives the protocol of a new connection; ``exhausted`` hears why none can be
+    taken for the moment, once until one was taken again.
     """
 
     def __init__(
@@ -42,6 +65,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._pause = pause
         self._looking_again: asyncio.TimerHandle | None = None
+        self._dry = False
         self._joining: set[asyncio.Task[None]] = set()
         listening.setblocking(False)  # noqa: FBT003  the library's own signature
 
@@ -73,12 +97,15 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                self._exhausted(error)
+                if not self._dry:
+                    self._exhausted(error)
+                self._dry = True
                 self._loop.remove_reader(self._socket)
                 self._looking_again = self._loop.call_later(
                     self._pause, self._loop.add_reader, self._socket, self._take
                 )
                 return
+            self._dry = False
             connection.setblocking(False)  # noqa: FBT003  as above
             task = self._loop.create_task(self._join(connection))
             self._joining.add(task)

@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.config.model import ClientCertificates, Listener, ListenerTls, Settings
 from gateway.config.shares import WHOLE, Share
 from gateway.errors import GatewayError
+from gateway.ingress.acceptor import Acceptor, bound, resolved
 from gateway.ingress.certificates import Reload, ServerCertificate
 from gateway.ingress.client_certificate import Trust
 from gateway.ingress.connection import HANDSHAKE_TIMEOUT, Connection
@@ -104,7 +105,7 @@ class IngressServer:
         self._sockets = None if sockets is None else dict(sockets)
         self._terms = self._terms_of(settings)
         self._settings = settings
-        self._servers: dict[str, list[asyncio.Server]] = {}
+        self._servers: dict[str, list[Acceptor]] = {}
         self._listeners: dict[str, Listener] = {}
         self._sessions: set[Connection] = set()
         self._fronts: set[ProxyFront] = set()
@@ -251,11 +252,11 @@ class IngressServer:
         terms for an address need no new socket - which could not be bound while the old one is there.
         """
         by_key = keyed(wanted)
-        opened: dict[str, list[asyncio.Server]] = {}
+        opened: dict[str, list[Acceptor]] = {}
         try:
             for key, listener in by_key.items():
                 if key not in self._servers:
-                    opened[key] = await self._open(key, listener)
+                    opened[key] = self._open(key, listener)
         except ServerError:
             for server in _flat(opened):
                 server.close()
@@ -267,26 +268,29 @@ class IngressServer:
         self._servers = {key: merged[key] for key in by_key}
         self._listeners = by_key
         for server in _flat(opened):
-            await server.start_serving()
+            server.start(BACKLOG)
 
-    async def _open(self, key: str, listener: Listener) -> list[asyncio.Server]:
+    def _open(self, key: str, listener: Listener) -> list[Acceptor]:
         loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.BaseProtocol:
             return self._accept(self._listeners[key], loop)
 
         try:
-            if self._sockets is None:
-                return [
-                    await loop.create_server(accept, listener.host, listener.port, backlog=BACKLOG, start_serving=False)
-                ]
-            return [
-                await loop.create_server(accept, sock=each, backlog=BACKLOG, start_serving=False)
-                for each in self._sockets.pop(key)
-            ]
+            if self._sockets is not None:
+                sockets: Sequence[socket.socket] = self._sockets.pop(key)
+            else:
+                found = resolved(listener.host, listener.port)
+                sockets = [bound(family, address, listener.port) for family, address in found]
+            return [Acceptor(each, accept, self._note_exhausted) for each in sockets]
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise ServerError(f"cannot listen on {listener.address}: {reason}") from None
+
+    def _note_exhausted(self, error: OSError) -> None:
+        self.services.log.error(
+            "accept_failed", error=os.strerror(error.errno or 0), meaning="clients wait in the queue"
+        )
 
     def _accept(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
         """The protocol of a new connection: that of its client, or what first finds out who the client is."""
@@ -352,7 +356,7 @@ class IngressServer:
                 session.tick(now)
 
 
-def _flat(servers: Mapping[str, Sequence[asyncio.Server]]) -> list[asyncio.Server]:
+def _flat(servers: Mapping[str, Sequence[Acceptor]]) -> list[Acceptor]:
     return [server for several in servers.values() for server in several]
 
 

@@ -7,12 +7,16 @@ operator asks for them (``log.addresses``).
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Protocol, TextIO, cast
 
+import orjson
 import structlog
 
 __all__ = ["Lines", "Redaction", "set_up"]
@@ -39,18 +43,46 @@ class Redaction:
         return event
 
     def _clean_field(self, key: object, value: Any) -> Any:
-        forbidden = isinstance(key, str) and key.casefold() in _FORBIDDEN
+        forbidden = isinstance(key, str) and _is_forbidden(key)
         return "[redacted]" if forbidden else self._clean(value)
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
             text = value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "…"
             return text if self._addresses or "@" not in text else _ADDRESS.sub(r"…@\1", text)
+        if isinstance(value, (int, float)) or value is None:
+            return value
         if isinstance(value, (list, tuple)):
             return [self._clean(item) for item in value]
         if isinstance(value, dict):
             return {key: self._clean_field(key, item) for key, item in value.items()}
         return value
+
+
+@lru_cache(maxsize=1024)
+def _is_forbidden(key: str) -> bool:
+    return key.casefold() in _FORBIDDEN
+
+
+class _JsonLine:
+    """The last structlog processor: one line of ASCII. What is no JSON is shown as ``repr`` shows it."""
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        try:
+            line = orjson.dumps(event, default=repr)
+        except TypeError:  # keys that are no text, numbers beyond 64 bits, lone surrogates
+            return json.dumps(event, default=repr, skipkeys=True)
+        # Line separators that only Unicode knows are told apart by some readers: nothing outside ASCII.
+        return line.decode() if line.isascii() else json.dumps(event, default=repr)
+
+
+class _Stamp:
+    """A structlog processor: when, and how bad."""
+
+    def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["level"] = "error" if method == "exception" else method
+        event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+        return event
 
 
 class Lines(Protocol):
@@ -89,18 +121,12 @@ def set_up(
     """
     target = cast("TextIO", stream or sys.stderr)
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=True)
-        if output == "json"
-        else structlog.dev.ConsoleRenderer(colors=target.isatty())
-    )
+    renderer: Any = _JsonLine() if output == "json" else structlog.dev.ConsoleRenderer(colors=target.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             *([] if worker is None else [_Numbered(worker)]),
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
+            _Stamp(),
             structlog.processors.format_exc_info,
             Redaction(addresses=addresses),
             renderer,
