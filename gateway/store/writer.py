@@ -143,6 +143,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._gate = threading.Lock()  # nothing is submitted behind the end
         self._closed = False
+        self._stopping = False
+        self._checkpoints: list[_Job[Any]] = []
         self._seq = 0
         self._head = first_link(stream)
 
@@ -214,27 +216,30 @@ class Writer:
         self._turnstile.close()
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
+        while not self._stopping:
             first = self._jobs.get()
             if first is None:
                 return
-            batch = [first]
-            while len(batch) < MAX_BATCH:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    stopping = True
-                    break
+            if first.checkpoint:
+                self._run_checkpoint(first)
+            else:
+                self._run_batch([first])
+            while self._checkpoints:
+                self._run_checkpoint(self._checkpoints.pop())
+
+    def _gather(self, batch: list[_Job[Any]]) -> None:
+        """Add what came meanwhile; a checkpoint waits for the end of the batch."""
+        while len(batch) < MAX_BATCH and not self._stopping:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if job is None:
+                self._stopping = True
+            elif job.checkpoint:
+                self._checkpoints.append(job)
+            else:
                 batch.append(job)
-            ordinary = [job for job in batch if not job.checkpoint]
-            if ordinary:
-                self._run_batch(ordinary)
-            for job in batch:
-                if job.checkpoint:
-                    self._run_checkpoint(job)
 
     def _run_checkpoint(self, job: _Job[Any]) -> None:
         try:
@@ -269,6 +274,7 @@ class Writer:
                 if len(batch) > 1:
                     self._commit(batch, apart=True)
         except Exception as error:  # noqa: BLE001  the whole batch failed: everyone in it hears why
+            self._gather(batch)  # who waited for the same turn need not wait for another one
             failure = error if isinstance(error, StoreError) else translated(error)
             if isinstance(failure, StoreFailed):
                 self.fail(str(failure))
@@ -293,6 +299,8 @@ class Writer:
             connection.begin(),
             closing(connection.connection.cursor()) as cursor,
         ):
+            if not apart:
+                self._gather(batch)  # also those who came while we waited for our turn
             for job in batch:
                 self._run_job(connection, cursor, job, apart=apart)
             done = [job.transaction for job in batch if job.transaction is not None]

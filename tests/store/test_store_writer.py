@@ -55,7 +55,8 @@ def put(key: str, *, fail: bool = False) -> Job:
 
 
 async def keys(store: Store) -> set[str]:
-    return await store.read(lambda c: set(c.scalars(select(meta.c.key).where(meta.c.key != "loop-secret"))))
+    own = meta.c.key.in_(["loop-secret"]) | meta.c.key.like("clock.%")
+    return await store.read(lambda c: set(c.scalars(select(meta.c.key).where(~own))))
 
 
 async def kinds(store: Store, kind: str) -> int:
