@@ -115,6 +115,8 @@ class GatewayProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: Json = {}
         self.starts = 0
+        self.begin = 0
+        """Where in the log the last start begins."""
         (directory / "policies").mkdir(parents=True, exist_ok=True)
         for name, content in (policies or {}).items():
             (directory / "policies" / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -161,7 +163,7 @@ class GatewayProcess:
         """Start without waiting; returns where in the log this run begins."""
         if self.process is not None:
             raise RuntimeError("it is running")
-        begin = self.log_path.stat().st_size if self.log_path.exists() else 0
+        begin = self.begin = self.log_path.stat().st_size if self.log_path.exists() else 0
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -206,15 +208,21 @@ class GatewayProcess:
         process.wait()
 
     def worker(self, number: int) -> int:
-        """The pid of the worker that has this number now."""
-        ready = [event for event in self.events() if event.get("event") == "worker_ready" and event["worker"] == number]
+        """The pid of the worker that has this number now, or had it last."""
+        ready = [
+            event
+            for event in self.events(self.begin)
+            if event.get("event") == "worker_ready" and event["worker"] == number
+        ]
         if not ready:
             raise RuntimeError(f"worker {number} has not started")
         return int(ready[-1]["pid"])
 
     def kill_worker(self, number: int) -> int:
-        """SIGKILL to one worker alone; its pid."""
+        """SIGKILL to one worker alone; its pid. Raises ``ProcessLookupError`` where its successor is not ready yet."""
         pid = self.worker(number)
+        if pid not in self.pids():  # it may be anybody's by now
+            raise ProcessLookupError(f"worker {number} has ended already")
         os.kill(pid, signal.SIGKILL)
         return pid
 
@@ -290,14 +298,14 @@ class GatewayProcess:
 
     # -- the command line
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run ``gateway ARGUMENTS --config FILE`` to its end."""
         return subprocess.run(
             [*_ENTRY, *arguments, "--config", str(self.config)],
             capture_output=True,
             text=True,
             cwd=_ROOT,
-            timeout=60,
+            timeout=seconds,
             check=False,
         )
 
@@ -310,7 +318,7 @@ class GatewayProcess:
 
     def trace(self, *arguments: str) -> list[Json]:
         """``trace ... --json``: the messages asked for, such as ``trace("--to", ADDRESS)``; none where none fits."""
-        done = self.command("trace", *arguments, "--json")
+        done = self.command("trace", *arguments, "--json", seconds=300.0)
         if done.returncode == 1 and "no message" in done.stderr:
             return []
         if done.returncode != 0:
