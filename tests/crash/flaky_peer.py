@@ -1,9 +1,9 @@
 """A recipient's MX that writes down what it has taken and puts off a share; a program of its own, so that it outlives
 every kill of the gateway: ``python -m tests.crash.flaky_peer``.
 
-STARTTLS is offered. A share of the transactions is answered 451, at RCPT or at the final dot, by a generator of random
-numbers with a given seed. What is taken is appended to the record *before* the 250 is written: a line with the token of
-each recipient (its local part), and the digest of the body.
+STARTTLS is offered, where it has a certificate. A share of the transactions is answered 451, at RCPT or at the final
+dot, by a generator of random numbers with a given seed. What is taken is appended to the record *before* the 250 is
+written: a line with the token of each recipient (its local part), and the digest of the body.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import TextIO
 class Peer:
     """What all sessions share."""
 
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
     record: TextIO
+    gate: Path | None
     share: float
     chance: random.Random = field(repr=False)
 
@@ -47,8 +48,9 @@ class Peer:
             verb = line[:4].upper()
             if verb in {b"EHLO", b"HELO"}:
                 writer.write(b"250-flaky\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n")
-                writer.write(b"250 ENHANCEDSTATUSCODES\r\n" if secure else b"250 STARTTLS\r\n")
-            elif verb == b"STAR":
+                offers = self.context is not None and not secure
+                writer.write(b"250 STARTTLS\r\n" if offers else b"250 ENHANCEDSTATUSCODES\r\n")
+            elif verb == b"STAR" and self.context is not None:
                 writer.write(b"220 2.0.0 go ahead\r\n")
                 await writer.drain()
                 await writer.start_tls(self.context)
@@ -86,6 +88,8 @@ class Peer:
                 digest.update(line.removeprefix(b"."))
             elif line == b"\r\n":
                 in_body = True
+        while self.gate is not None and self.gate.exists():  # noqa: ASYNC110  another process opens it
+            await asyncio.sleep(0.02)
         if self.puts_off():
             return b"451 4.3.0 not now\r\n"
         for token in tokens:
@@ -107,16 +111,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.flaky_peer")
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", required=True)
-    parser.add_argument("--key", required=True)
+    parser.add_argument("--certificate", help="without one there is no TLS")
+    parser.add_argument("--key")
     parser.add_argument("--record", required=True)
+    parser.add_argument("--gate", type=Path, help="as long as there is such a file, no final dot is answered")
     parser.add_argument("--share", type=float, default=0.3, help="of the transactions are put off")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(options.certificate, options.key)
+    context = None
+    if options.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.certificate, options.key)
     with Path(options.record).open("a", encoding="ascii") as record, contextlib.suppress(KeyboardInterrupt):
-        peer = Peer(context, record, options.share, random.Random(options.seed))
+        peer = Peer(context, record, options.gate, options.share, random.Random(options.seed))
         asyncio.run(serve(peer, options.address, options.port))
 
 

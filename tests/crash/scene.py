@@ -20,6 +20,7 @@ __all__ = ["DOMAIN", "Record", "Scene", "budget", "scene"]
 
 DOMAIN: Final = "flaky.example"
 _PEER: Final = "127.0.0.41"
+_CLEAR: Final = {"version": 1, "protection": {"methods": ["plain"]}}
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -52,28 +53,42 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The gateway (not started yet) and the peer's record."""
+    """The gateway (not started yet), and the peer: its record, its port, and the ``gate``.
+
+    While there is a file of that name, the peer answers no final dot.
+    """
 
     gateway: GatewayProcess
     record: Record
+    port: int
+    gate: Path
 
 
 @contextmanager
 def scene(
-    directory: Path, *, share: float = 0.0, seed: int = 0, settings: Mapping[str, Any] | None = None
+    directory: Path,
+    *,
+    share: float = 0.0,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    clear: bool = False,
 ) -> Iterator[Scene]:
-    """A peer for :data:`DOMAIN` that puts off a ``share`` of the transactions, and a gateway over an empty store."""
+    """A peer for :data:`DOMAIN` that puts off a ``share`` of the transactions, and a gateway over an empty store.
+
+    ``clear``: without TLS between the two, so that a trace shows what is said.
+    """
     directory = directory.resolve()
+    directory.mkdir(exist_ok=True)
     ca = CA()
     chain, key = ca.issue("mx.flaky.example").write(directory, "peer")
     port = free_port(_PEER)
-    record = Record(directory / "record")
+    record, gate = Record(directory / "record"), directory / "gate"
     zone = f"{DOMAIN}. 300 IN MX 10 mx.{DOMAIN}.\nmx.{DOMAIN}. 300 IN A {_PEER}\n"
     peer = subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.crash.flaky_peer", "--address", _PEER, "--port", str(port)),
-            *("--certificate", str(chain), "--key", str(key), "--record", str(record.path)),
-            *("--share", str(share), "--seed", str(seed)),
+            *(() if clear else ("--certificate", str(chain), "--key", str(key))),
+            *("--record", str(record.path), "--gate", str(gate), "--share", str(share), "--seed", str(seed)),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -96,10 +111,13 @@ def scene(
             }
             given = dict(settings or {})
             gateway = GatewayProcess(
-                directory, resolver=resolver, settings={"delivery": delivery, "connectors": [connector], **given}
+                directory,
+                resolver=resolver,
+                settings={"delivery": delivery, "connectors": [connector], **given},
+                policies={"clear.yaml": _CLEAR} if clear else None,
             )
             try:
-                yield Scene(gateway, record)
+                yield Scene(gateway, record, port, gate)
             finally:
                 gateway.kill9()
     finally:
