@@ -14,6 +14,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.store.database import translated
+
 __all__ = ["Flights", "read_flights"]
 
 _SLOT = 36  # a message id in text
@@ -26,16 +28,24 @@ def flights_path(run_dir: Path, incarnation: str) -> Path:
 
 
 class Flights:
-    """The messages this process has on connections. There is room for 4096, far above what is delivered at once."""
+    """The messages this process has on connections. There is room for 4096, far above what is delivered at once.
+
+    Raises :class:`~gateway.errors.StoreError` where the file cannot be made.
+    """
 
     def __init__(self, run_dir: Path, incarnation: str) -> None:
         self._path = flights_path(run_dir, incarnation)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(handle, _SLOT * _SLOTS)
-            self._map = mmap.mmap(handle, _SLOT * _SLOTS)
-        finally:
-            os.close(handle)
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                # All of it now: a mapped page that finds the disk full later is a signal that ends the process.
+                os.posix_fallocate(handle, 0, _SLOT * _SLOTS)
+                self._map = mmap.mmap(handle, _SLOT * _SLOTS)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)
+            raise translated(error) from error
         self._slots: dict[str, int] = {}
         self._uses: Counter[str] = Counter()
         self._free = list(range(_SLOTS - 1, -1, -1))

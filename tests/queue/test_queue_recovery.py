@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from gateway.queue.flights import flights_path, read_flights
+from gateway.queue.flights import Flights, flights_path, read_flights
 from gateway.queue.records import Outcome
 from gateway.queue.recovery import Recovered, sweep_run_dir
 from gateway.queue.states import State, StateEvent
@@ -207,6 +207,14 @@ def test_a_flight_record_is_read_as_it_was_left(tmp_path: Path) -> None:
     assert read_flights(tmp_path, "nobody") is None
     (tmp_path / "empty.flights").write_bytes(b"")
     assert read_flights(tmp_path, "empty") == frozenset()
+
+
+def test_a_flight_record_has_its_room_from_the_start(tmp_path: Path) -> None:
+    """A mapped page that finds the disk full ends the process with a signal, in the middle of a delivery."""
+    flights = Flights(tmp_path, "somebody")
+    status = flights_path(tmp_path, "somebody").stat()
+    assert status.st_blocks * 512 >= status.st_size > 100_000
+    flights.close()
 
 
 async def test_what_dead_processes_leave_behind_is_removed_and_the_living_are_left_alone(tmp_path: Path) -> None:
