@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_a_log_that_cannot_grow_answers_452_and_heals(stage: Scene) -> None:
 
 
 class TestSmallDisk:
-    """A file system of 64 MB of the gateway's own, seen from outside through its process."""
+    """A file system of 64 MB of the gateway's own, seen from outside through its process; two workers."""
 
     @pytest.fixture
     def small(self, tmp_path: Path) -> Iterator[Scene]:
@@ -114,7 +115,7 @@ class TestSmallDisk:
         if subprocess.run(trial, capture_output=True, check=False).returncode != 0:
             pytest.skip("this machine does not let root mount a tmpfs")
         # The floor out of the way: here the disk itself says no.
-        with scene(tmp_path, settings={"limits": {"free_space": "1KiB"}}) as made:
+        with scene(tmp_path, settings={"workers": 2, "limits": {"free_space": "1KiB"}}) as made:
             made.gateway.data_dir.mkdir()
             script = 'mount -t tmpfs -o size=64m,mode=0700 tmpfs "$0" && exec "$@"'
             made.gateway.start(prefix=("unshare", "-m", "sh", "-c", script, str(made.gateway.data_dir)))
@@ -149,3 +150,43 @@ class TestSmallDisk:
         kept = [f"during-{number}" for number, answer in enumerate(answers) if answer.accepted]
         arrived(small, "before", "after", *kept)
         wait_for("ready", lambda: small.gateway.probe("/readyz") == 200)
+
+    def test_what_was_delivered_is_not_forgotten_for_want_of_room(self, small: Scene) -> None:
+        small.gate.touch()
+        tokens = {f"told-{number}" for number in range(6)}
+        for number, token in enumerate(sorted(tokens)):
+            assert send(small, token, large=number % 3 == 0).accepted
+        wait_for("they are on their way", lambda: waiting(small, "delivering") == len(tokens))
+        path = self.filler(small)
+        self.fill(path)
+        small.gate.unlink()
+        wait_for("outcomes wait for room", lambda: named(small, "outcome_waits"), seconds=60)
+        path.unlink()
+        wait_for("all has ended", lambda: waiting(small, "delivering", "queued", "deferred", "held") == 0, seconds=60)
+        assert small.record.tokens() == tokens
+        assert small.record.duplicates() == 0
+        assert small.gateway.metric("gateway_recipients_total", method="tls", outcome="delivered") == len(tokens)
+        assert named(small, "process_died") == []
+
+    def test_a_worker_that_dies_on_a_full_disk_comes_again_when_there_is_room(self, small: Scene) -> None:
+        assert send(small, "before").accepted
+        arrived(small, "before")
+        path = self.filler(small)
+        self.fill(path)
+        pid = small.gateway.kill_worker(1)
+        wait_for("it died, and its successor found no room", lambda: len(named(small, "process_died")) >= 2, seconds=60)
+        assert small.gateway.alive()
+        path.unlink()
+        wait_for("another one sits there", lambda: small.gateway.worker(1) != pid, seconds=60)
+        wait_for("ready", lambda: small.gateway.probe("/readyz") == 200)
+        assert send(small, "after").accepted
+        arrived(small, "before", "after")
+
+
+def named(stage: Scene, event: str) -> list[dict[str, Any]]:
+    return [each for each in stage.gateway.events(stage.gateway.begin) if each.get("event") == event]
+
+
+def waiting(stage: Scene, *states: str) -> int:
+    """How many recipients are in one of these states."""
+    return int(sum(stage.gateway.metric("gateway_queue_recipients", state=state) for state in states))
