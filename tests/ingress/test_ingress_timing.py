@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,10 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
         client = await run.client()
         client.reader._transport.pause_reading()  # type: ignore[attr-defined] # a private name of asyncio
         (session,) = run.server._sessions
+        # The kernel would take in megabytes of replies before anybody has to wait.
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        assert session._wire is not None
+        session._wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
         def stuck() -> bool:
             # Replies pile up until the server's own buffers are full and it waits for the client to read.
