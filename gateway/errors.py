@@ -7,6 +7,7 @@
     ├── StoreError             our own storage; a client sees 451 4.3.0 and keeps its message
     │   ├── StoreFull          no room: 452 4.3.1, heals by itself
     │   ├── StoreBusy          another writer holds the database: 451 4.3.0
+    │   ├── StoreAway          the database server is out of reach: 451 4.3.0, heals by itself
     │   ├── StoreFailed        a write or sync failed: the store takes nothing more until restarted (promise P8)
     │   ├── StoreCorrupt       what was read is not what was written
     │   └── KeyMissing         rows exist whose key-encryption key was not given: refuse to start
@@ -31,6 +32,7 @@ __all__ = [
     "KeyMissing",
     "QueueError",
     "Refusal",
+    "StoreAway",
     "StoreBusy",
     "StoreCorrupt",
     "StoreError",
@@ -85,6 +87,13 @@ class StoreFull(StoreError):
 
 class StoreBusy(StoreError):
     """The database stayed locked by another process for too long."""
+
+
+class StoreAway(StoreError):
+    """The database server is out of reach, or the connection to it broke.
+
+    Where it broke during a write, nobody knows whether that write stands: it must be called neither good nor undone.
+    """
 
 
 class StoreFailed(StoreError):

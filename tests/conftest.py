@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+
+from gateway.testing import PostgresServer, postgres_programs
+
+NO_POSTGRES = "PostgreSQL is not installed (initdb, postgres): what is promised on it was not looked at"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the whole session; a test makes a database of its own on it."""
+    if postgres_programs() is None:
+        pytest.skip(NO_POSTGRES)
+    with PostgresServer() as server:
+        yield server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

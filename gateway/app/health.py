@@ -166,9 +166,9 @@ class _QueueReader:
     async def _read(self) -> QueueGauges | None:
         data_dir = self._settings.data_dir
         if self._reader is None:
-            if not database_path(data_dir).exists():  # opening would make it
+            if self._settings.store.url.is_sqlite and not database_path(data_dir).exists():  # opening would make it
                 return None
-            self._reader = Reader(open_engine(self._settings.store.url, data_dir, writes=False))
+            self._reader = Reader(open_engine(self._settings.store.database, data_dir, writes=False))
         states, oldest = await self._reader.run(lambda connection: (counts(connection), oldest_received(connection)))
         status = os.statvfs(data_dir)
         age = 0.0 if oldest is None else max(self._clock.time() - oldest, 0.0)

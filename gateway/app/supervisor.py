@@ -87,7 +87,8 @@ def worker_count(settings: Settings) -> int:
     """How many workers these settings ask for."""
     if isinstance(settings.workers, int):
         return settings.workers
-    return max(min(len(os.sched_getaffinity(0)), _MOST_ON_SQLITE), 1)
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, _MOST_ON_SQLITE) if settings.store.url.is_sqlite else cores
 
 
 @dataclass(slots=True)

@@ -55,6 +55,7 @@ class Watch:
     async def look(self) -> None:
         """Look once."""
         await self._alarm("store_failed", self._store.writer.failed)
+        await self._alarm("store_away", self._store.writer.away)
         await self._alarm("space", self._store.space.problem)
         overdue = "deleted keys could not be shredded in time" if self._queue.shredder.overdue else ""
         await self._alarm("shredding_overdue", overdue)

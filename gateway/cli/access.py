@@ -41,7 +41,7 @@ def quiet() -> None:
 
 def _require_store(settings: Settings) -> None:
     path = database_path(settings.data_dir)
-    if settings.store.url != "sqlite":
+    if not settings.store.url.is_sqlite:
         return
     if not path.exists():
         raise StoreError(f"there is no store under {settings.data_dir} yet: the first `gateway run` makes it")
@@ -54,7 +54,7 @@ def reading(context: CliContext) -> Iterator[Reader]:
     """A reader of the store. Each read is a transaction of its own. Raises :class:`StoreError`."""
     settings = context.load().settings
     _require_store(settings)
-    reader = Reader(open_engine(settings.store.url, settings.data_dir, writes=False))
+    reader = Reader(open_engine(settings.store.database, settings.data_dir, writes=False))
     try:
         yield reader
     finally:

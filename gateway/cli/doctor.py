@@ -113,9 +113,9 @@ async def _look(settings: Settings, domain: str) -> list[Finding]:
 
 
 def _store_and_clock(settings: Settings, before: ClockReading) -> list[Finding]:
-    from gateway.cli import doctor_disk as disk
+    from gateway.cli import doctor_disk, doctor_postgres
 
-    state = disk.store(settings)
+    state = doctor_disk.store(settings) if settings.store.url.is_sqlite else doctor_postgres.store(settings)
     moments = {} if state.newest is None else {"the newest message": state.newest}
     if settings.data_dir.exists():
         moments["the last change of data_dir"] = settings.data_dir.stat().st_mtime

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, func, select
+from sqlalchemy import Connection, create_engine, func, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -25,7 +25,7 @@ from gateway.store.migrate import expected_version
 from gateway.store.schema import messages
 from gateway.store.space import SpaceWatch
 
-__all__ = ["StoreState", "data_dir", "file_system_of", "store"]
+__all__ = ["StoreState", "data_dir", "file_system_of", "key_finding", "store", "version_finding"]
 
 #: File systems whose fsync we know to mean it, on a disk of this machine.
 _GOOD = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "nilfs2"})
@@ -165,9 +165,9 @@ def store(settings: Settings) -> StoreState:
         return StoreState((Finding("store", Status.WARNING, detail, "start the gateway, then ask again"),))
     try:
         with _read_only(path, immutable=not wal.exists()) as connection:
-            findings = [_version(connection)]
+            findings = [version_finding(connection)]
             if findings[0].status is not Status.BAD:
-                findings.append(_keys(settings, connection))
+                findings.append(key_finding(settings, connection))
                 return StoreState(tuple(findings), connection.execute(select(func.max(messages.c.received))).scalar())
             return StoreState(tuple(findings))
     except DBAPIError as error:
@@ -193,9 +193,9 @@ def _read_only(path: Path, *, immutable: bool) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _version(connection: Connection) -> Finding:
-    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").scalar()
-    if tables is None:
+def version_finding(connection: Connection) -> Finding:
+    """Whether the tables are those that this gateway works with."""
+    if not inspect(connection).has_table("alembic_version"):
         return Finding("store", Status.OK, "there are no tables yet; the first `gateway run` makes them")
     current = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     expected = expected_version()
@@ -208,7 +208,8 @@ def _version(connection: Connection) -> Finding:
     return Finding("store", Status.BAD, f"at version {current}, which this gateway ({expected}) does not know", remedy)
 
 
-def _keys(settings: Settings, connection: Connection) -> Finding:
+def key_finding(settings: Settings, connection: Connection) -> Finding:
+    """Whether the key-encryption keys that are given open the store."""
     keks: list[Kek] = []
     for source in settings.store.keys:
         loaded = _kek(settings, source)

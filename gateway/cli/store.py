@@ -25,7 +25,7 @@ def migrate(context: CliContext) -> int:
     settings = context.load().settings
     bootstrap.prepare_data_dir(settings.data_dir)
     with bootstrap.store_lock(settings.data_dir):
-        engine = open_engine(settings.store.url, settings.data_dir, writes=True)
+        engine = open_engine(settings.store.database, settings.data_dir, writes=True)
         before = current_version(engine)
         after = expected_version()
         if before != after:

@@ -29,6 +29,8 @@ _MAIL_HEADERS = frozenset(
     | {"sender", "subject", "to"}
 )
 _SHORT_SECRET = 16  # bytes
+# Seconds. Below it a pause of the garbage collector or of a disk looks like death; above it mail waits needlessly.
+_SHORTEST_LEASE, _LONGEST_LEASE = 6.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +84,41 @@ def _is_no_directory(path: Path) -> bool:
 
 def _store(case: _Case) -> Iterator[Problem]:
     store = case.settings.store
-    if store.url.startswith(("postgresql://", "postgres://")):
-        yield Problem(("store", "url"), "PostgreSQL is not available in this version; expected sqlite")
-    elif store.url != "sqlite":
-        yield Problem(("store", "url"), "expected sqlite")
+    if store.password is not None and store.url.is_sqlite:
+        yield Problem(("store", "password"), "a password goes with a URL of PostgreSQL; store.url is sqlite")
+    elif store.password is not None and store.url.has_password:
+        yield Problem(("store", "password"), "store.url has a password already: give one of the two")
+    if not _SHORTEST_LEASE <= store.lease <= _LONGEST_LEASE:
+        yield Problem(("store", "lease"), "expected a duration from 6s to 1h")
+    verified = store.url.options.get("sslmode") in {"verify-ca", "verify-full"}
+    if not verified and not all(_is_here(host) for host in store.url.hosts):
+        yield Problem(
+            ("store", "url"),
+            "the server is not on this machine and its certificate is not verified: who sits on the way can read "
+            "addresses and change the queue; add ?sslmode=verify-full&sslrootcert=PATH",
+            note=True,
+        )
     if store.blobs.startswith("s3://"):
         yield Problem(("store", "blobs"), "object storage is not available in this version; expected file")
     elif store.blobs != "file":
         yield Problem(("store", "blobs"), "expected file")
+    elif not store.url.is_sqlite:
+        yield Problem(
+            ("store", "blobs"),
+            "large bodies stay in files under data_dir: only gateways that share it can share this database",
+            note=True,
+        )
     for index, source in enumerate(store.keys):
         if source in store.keys[:index]:
             yield Problem(("store", "keys", index), f"the key {source} is given twice")
+
+
+def _is_here(host: str) -> bool:
+    """Whether a database's host is this machine: a socket's directory, or loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith(("/", "@"))
 
 
 def _tls(case: _Case) -> Iterator[Problem]:

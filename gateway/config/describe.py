@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic.fields import FieldInfo
 
+from gateway.config.storage import DatabaseUrl
 from gateway.config.users import Users
 from gateway.config.values import (
     AssuranceLevel,
@@ -58,6 +59,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (Endpoint, "host:port"),
     (Secret, "secret"),
     (KeySource, "key source"),
+    (DatabaseUrl, "`sqlite` or `postgresql://...`"),
     (Network, "network"),
     (bool, "true or false"),
     (str, "text"),

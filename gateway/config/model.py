@@ -52,6 +52,7 @@ from gateway.config.rooms import (
     Smime,
 )
 from gateway.config.section import Section
+from gateway.config.storage import Store
 from gateway.config.values import (
     CLOUD_NETWORKS,
     Domain,
@@ -112,21 +113,6 @@ __all__ = [
     "Timeouts",
     "Tls",
 ]
-
-
-class Store(Section):
-    """Where accepted mail and its records are kept."""
-
-    url: str = "sqlite"
-    """`sqlite`: a database under `data_dir`. `postgresql://...` is not available in this version."""
-
-    blobs: str = "file"
-    """`file`: large bodies in files under `data_dir`. `s3://bucket/prefix` is not available in this version."""
-
-    keys: tuple[KeySource, ...] = Field(default=(KeySource("file", "kek.key"),), min_length=1)
-    """Key-encryption keys: `file:PATH` (relative to `data_dir`), `${VARIABLE}` or `credential:NAME` (systemd). The
-    first one wraps, the others can still be read. A file is made only while the store holds nothing - back it up:
-    without it the store cannot be read. Change the first one only with `gateway store rotate-key`."""
 
 
 class Tls(Section):

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from gateway.config.written import one_or_many, shown, surroundings_of
 
-__all__ = ["KeySource", "Secret", "Secrets"]
+__all__ = ["KeySource", "Secret", "Secrets", "read_secret"]
 
 _ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 _MAX_SECRET_FILE = 65536  # a larger file is the wrong file
@@ -43,10 +43,11 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(_secret)
+        return core_schema.with_info_plain_validator_function(read_secret)
 
 
-def _secret(value: object, info: ValidationInfo) -> Secret:
+def read_secret(value: object, info: ValidationInfo) -> Secret:
+    """The secret that is written as ``value``; raises ``ValueError``, which never repeats it."""
     if isinstance(value, Secret):
         return value
     if isinstance(value, bytes):

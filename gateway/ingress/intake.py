@@ -20,7 +20,7 @@ import structlog
 from gateway.clock import Clock
 from gateway.config.inbound import Connector, Stage
 from gateway.config.model import Settings
-from gateway.errors import Refusal, StoreError, StoreFailed
+from gateway.errors import Refusal, StoreAway, StoreError, StoreFailed
 from gateway.ingress.seams import Submission
 from gateway.mail.address import Address
 from gateway.mail.dsn import Action
@@ -76,12 +76,14 @@ class QueueIntake:
     stopping: bool = False
 
     def ready(self) -> Refusal | None:
-        """Stopping, no room or a failed store; None while mail can be taken."""
+        """Stopping, no room, a store that failed or is away; None while mail can be taken."""
         store = self.queue.store
         if self.stopping:
             return Refusal(421, "4.3.2", "The service is stopping, please try again later", reason="stopping")
         if store.writer.failed:
             return Refusal(451, "4.3.0", StoreError.public, reason="store_failed", detail=store.writer.failed)
+        if store.writer.away:
+            return Refusal(451, "4.3.0", StoreError.public, reason="store_away", detail=store.writer.away)
         if store.space.problem:
             return Refusal(
                 452,
@@ -138,7 +140,7 @@ class QueueIntake:
         except AlreadyAccepted as repeated:
             await spool.abort()
             return repeated.message
-        except StoreFailed:
+        except (StoreAway, StoreFailed):
             spool.disown()  # whether its row is there is not known: the file must stay
             raise
         spool.disown()

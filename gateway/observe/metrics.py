@@ -35,6 +35,7 @@ ALARMS = (
     "shredding_overdue",
     "soft_refusal",
     "space",
+    "store_away",
     "store_failed",
     "worker_died",
 )

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from gateway.clock import Clock
 from gateway.config.model import Settings
-from gateway.errors import QueueError, StoreBusy, StoreError, StoreFull
+from gateway.errors import QueueError, StoreAway, StoreBusy, StoreError, StoreFull
 from gateway.mail.dsn import Action
 from gateway.queue.accept import insert_message
 from gateway.queue.claims import DUE_BATCH, bring_forward, claim_turns, last_waiting, make_due
@@ -32,7 +32,6 @@ from gateway.queue.shares import Shares
 from gateway.queue.states import State, StateEvent
 from gateway.queue.timekeeping import Timekeeper
 from gateway.queue.turns import Look, Place, look_for_turns
-from gateway.store.incarnation import HEARTBEAT
 from gateway.store.schema import HELD, messages, recipients
 from gateway.store.shred import Shredder
 from gateway.store.store import RING_KEY_OVERLAP, Store
@@ -192,7 +191,8 @@ class Queue:
     async def record(self, claim: Claim, outcomes: Sequence[Outcome], notices: Sequence[NewMessage] = ()) -> Recorded:
         """Write how an attempt ended.
 
-        Tries again while the database is busy or the disk full: what happened must not be forgotten for want of room.
+        Tries again while the database is busy or away, or the disk full: what happened must not be forgotten for want
+        of room. Where a try whose end nobody heard of stands after all, the next one finds the claim gone.
         Raises :class:`LeaseLost`, and :class:`StoreError` where the store failed.
         """
         expire = schedule_of(self.settings()).expire
@@ -212,7 +212,7 @@ class Queue:
             try:
                 recorded = await self.store.write(job)
                 break
-            except (StoreBusy, StoreFull) as error:
+            except (StoreAway, StoreBusy, StoreFull) as error:
                 _log.warning("outcome_waits", message=claim.message.id, error=str(error))
                 await self.clock.sleep(_AGAIN)
         self.observer.possible_duplicates(sum(outcome.possible_duplicate for outcome in outcomes))
@@ -232,9 +232,15 @@ class Queue:
 
     async def recover(self) -> Recovered:
         """Take over what dead incarnations had claimed."""
-        own = self.store.incarnation.id
+        own, lives = self.store.incarnation.id, self.store.lives
+
+        def dead(connection: Connection) -> list[str]:
+            owners = strange_owners(connection, own)
+            lives.forget_all_but(owners)
+            return [owner for owner in owners if lives.is_dead(connection, owner)]
+
         total = Recovered()
-        for owner in await self.store.read(lambda connection: strange_owners(connection, own)):
+        for owner in await self.store.read(dead):
             found = await self.store.write(partial(recover, store=self.store, owner=owner))
             if found.recipients:
                 self.observer.possible_duplicates(found.possible_duplicates)
@@ -319,7 +325,7 @@ class Queue:
 
         def job(transaction: Any) -> State:
             fresh = transaction.connection.execute(
-                select(recipients).where(recipients.c.message == message_id, recipients.c.n == n)
+                select(recipients).where(recipients.c.message == message_id, recipients.c.n == n).with_for_update()
             ).one()
             if event is StateEvent.HOLD_EXPIRE and not _is_over(fresh, transaction.now):
                 raise QueueError(f"the hold of {message_id}.{n} was changed meanwhile")
@@ -354,6 +360,9 @@ class Queue:
             for step in steps:
                 try:
                     await step()
+                except StoreAway as error:
+                    _log.warning("store_away", step=step.__name__, error=str(error))
+                    break  # the others would say the same
                 except StoreError as error:
                     _log.error("maintenance_failed", step=step.__name__, error=str(error))
                 except Exception:  # noqa: BLE001  a fault of our own must not stop the clockwork
@@ -364,8 +373,9 @@ class Queue:
         await asyncio.to_thread(self.store.space.look)
 
     async def _beat(self) -> None:
-        if self.clock.monotonic() - self.store.incarnation.heartbeat_at >= HEARTBEAT:
+        if self.store.incarnation.is_beat_due(self.clock.monotonic()):
             await self.heartbeat()
+            await self.store.adopt_counters()
             await self.store.renew_ring_key()
         if self.clock.monotonic() - self.ring_keys_seen_at >= RING_KEY_OVERLAP:
             self.ring_keys_seen_at = self.clock.monotonic()

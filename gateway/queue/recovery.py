@@ -1,10 +1,10 @@
 """Taking over what a dead worker had claimed.
 
-On one host death is known at once, from a released file lock; on another host once the heartbeat is older than the
-lease. What the dead worker had not put on a connection is due again at once - once per recipient: a second loss keeps
-the schedule that its claim had moved forward, a third holds the message as ``poison``, because it may be what kills
-the workers. What was on a connection may have arrived: it follows the schedule, and counts as a possible duplicate.
-A worker that ended in order and left a claim behind, because it was on a connection, is no loss.
+Beside its lock file death is known at once, from the released lock; from elsewhere once the heartbeat has stood still
+for a lease. What the dead worker had not put on a connection is due again at once - once per recipient: a second loss
+keeps the schedule that its claim had moved forward, a third holds the message as ``poison``, because it may be what
+kills the workers. What was on a connection may have arrived: it follows the schedule, and counts as a possible
+duplicate. A worker that ended in order and left a claim behind, because it was on a connection, is no loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, select
 from gateway.queue.flights import flights_path, read_flights
 from gateway.queue.outcomes import change_state
 from gateway.queue.states import StateEvent
-from gateway.store.incarnation import boot_id, is_dead, remove_if_dead
+from gateway.store.incarnation import boot_id, remove_if_dead
 from gateway.store.schema import incarnations, recipients
 from gateway.store.store import Store
 from gateway.store.writer import Transaction
@@ -72,14 +72,16 @@ def sweep_run_dir(run_dir: Path, owners: Collection[str]) -> int:
 def recover(transaction: Transaction, store: Store, owner: str) -> Recovered:
     """Give back what ``owner`` had claimed, where it is dead for certain; the batch is one transaction."""
     connection, now = transaction.connection, transaction.now
-    if not is_dead(connection, owner, store.run_dir, now):
+    if not store.lives.is_dead(connection, owner):
         return Recovered()
     known = connection.execute(
         select(incarnations.c.boot, incarnations.c.ended).where(incarnations.c.id == owner)
     ).first()
     flights = read_flights(store.run_dir, owner) if known is not None and known.boot == boot_id() else None
     died = known is None or known.ended is None
-    rows = connection.execute(select(recipients).where(recipients.c.claimed_by == owner)).all()
+    # Locked in one order: another gateway may be about to do the same.
+    query = select(recipients).where(recipients.c.claimed_by == owner).order_by(recipients.c.message, recipients.c.n)
+    rows = connection.execute(query.with_for_update()).all()
     duplicates = poisoned = 0
     for row in rows:
         losses = row.losses + died

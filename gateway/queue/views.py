@@ -15,7 +15,8 @@ from gateway.audit.chain import happenings
 from gateway.jsontext import from_json
 from gateway.mail.protection import Decision, Requirement
 from gateway.queue.states import LIVE, State
-from gateway.store.schema import LIVE_MESSAGES, counters, events, messages, recipients
+from gateway.store.counting import counted
+from gateway.store.schema import LIVE_MESSAGES, events, messages, recipients
 
 __all__ = [
     "Filter",
@@ -199,9 +200,9 @@ def _trace_recipient(row: Any, happened: list[dict[str, Any]]) -> dict[str, Any]
 def counts(connection: Connection) -> dict[str, int]:
     """Recipients by live state, from the counter rows."""
     return {
-        row.name.removeprefix("recipients."): row.value
-        for row in connection.execute(select(counters))
-        if row.name.startswith("recipients.")
+        name.removeprefix("recipients."): value
+        for name, value in counted(connection).items()
+        if name.startswith("recipients.")
     }
 
 

@@ -2,15 +2,16 @@
 
 SQLite: WAL with ``synchronous=FULL`` on every connection (it does not stick; with NORMAL a power cut loses what was
 answered 250), ``secure_delete`` so that a deleted key is overwritten, and transactions begun by us: IMMEDIATE for the
-writer, so that a lock is met at its beginning and never in the middle.
+writer, so that a lock is met at its beginning and never in the middle. PostgreSQL: see ``postgres``.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import StoreBusy, StoreError, StoreFailed, StoreFull
+from gateway.store.postgres import open_postgres, translated_postgres
 
-__all__ = ["BUSY_TIMEOUT_MS", "DATABASE_NAME", "Reader", "database_path", "open_engine", "translated"]
+__all__ = ["BUSY_TIMEOUT_MS", "DATABASE_NAME", "Reader", "committing", "database_path", "open_engine", "translated"]
 
 T = TypeVar("T")
 
@@ -48,9 +50,9 @@ def database_path(data_dir: Path) -> Path:
 
 
 def open_engine(url: str, data_dir: Path, *, writes: bool) -> Engine:
-    """An engine for ``store.url``. Raises :class:`StoreError` for a kind of store that is not built."""
+    """An engine for a database: ``sqlite``, or the URL of PostgreSQL. Raises :class:`StoreError`."""
     if url != "sqlite":
-        raise StoreError(f"store.url {url.split(':', 1)[0]!r} is not available in this version; use sqlite")
+        return open_postgres(url, writes=writes)
     path = database_path(data_dir)
     if not path.exists():
         # Made before SQLite does, so that nobody but the daemon's user can ever read it.
@@ -81,8 +83,10 @@ def open_engine(url: str, data_dir: Path, *, writes: bool) -> Engine:
 
 def translated(error: Exception) -> StoreError:
     """A database driver's or the system's error as one of ours: full, busy, or failed for good."""
-    if isinstance(error, StoreError):
-        return error
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    known = translated_postgres(original)
+    if known is not None:
+        return known
     text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
     if isinstance(error, OSError):
         import errno
@@ -100,6 +104,26 @@ def translated(error: Exception) -> StoreError:
     if "disk i/o error" in lowered or "malformed" in lowered or "readonly" in lowered or "not a database" in lowered:
         return StoreFailed(text)
     return StoreError(text)
+
+
+@contextmanager
+def committing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: committed at the end, undone where anything fails.
+
+    A connection to a server on which the database failed is thrown away, so that nothing of it can come later.
+    """
+    with engine.connect() as connection:
+        begun = connection.begin()
+        try:
+            yield connection
+            begun.commit()
+        except BaseException as error:
+            by_server = isinstance(error, DBAPIError) or translated_postgres(error) is not None
+            if by_server and connection.dialect.name != "sqlite":
+                connection.invalidate()
+            else:
+                begun.rollback()
+            raise
 
 
 class Reader:

@@ -1,7 +1,8 @@
 """One life of one process that writes: leases belong to it, and its death is known from its lock file.
 
-On the same host the kernel releases the lock at the moment of death, however it comes. On other hosts the heartbeat
-tells, once it is older than the lease.
+Where two processes see the same lock file, the kernel releases the lock at the moment of death, however it comes. From
+elsewhere the heartbeat tells: who has not seen it move for as long as the lease lasts, by its own monotonic clock,
+takes over. So no two hosts need to agree about the time, and a clock that is set hurts nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import socket
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +20,12 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.clock import Clock
 from gateway.store.schema import incarnations
 
-__all__ = ["HEARTBEAT", "LEASE", "Incarnation", "boot_id", "is_dead", "remove_if_dead"]
+__all__ = ["LEASE", "Incarnation", "Lives", "boot_id", "place_of", "remove_if_dead"]
 
-#: Seconds between heartbeats.
-HEARTBEAT = 10.0
-#: Seconds after the last heartbeat at which another host may take over.
+#: Seconds after the last heartbeat at which another host may take over, unless the settings say otherwise.
 LEASE = 60.0
+#: Heartbeats in a lease: some may be late or lost before anybody takes over.
+_BEATS = 6
 
 
 def boot_id() -> str:
@@ -34,28 +36,44 @@ def boot_id() -> str:
         return "unknown"
 
 
+def place_of(run_dir: Path) -> str:
+    """Which directory this is, among all that this boot of this machine knows; not two of them are called the same.
+
+    Not its path (containers have the same ones), and no name that could be copied with it. After another boot it is
+    another place: then nobody can say whether a lock is the same.
+    """
+    status = run_dir.stat()
+    return f"{boot_id()[:36]}/{status.st_dev:x}/{status.st_ino:x}"
+
+
 @dataclass(slots=True)
 class Incarnation:
-    """This process, as a holder of leases. ``heartbeat_at`` is monotonic time of the last durable heartbeat."""
+    """This process, as a holder of leases.
+
+    ``heartbeat_at`` is monotonic time of the last durable heartbeat, ``lease`` how long it holds, in seconds.
+    """
 
     id: str
     host: str
     boot: str
     pid: int
     lock_path: Path
+    place: str
+    lease: float = LEASE
     heartbeat_at: float = 0.0
     _handle: int = -1
 
     @classmethod
-    def begin(cls, run_dir: Path) -> Incarnation:
+    def begin(cls, run_dir: Path, lease: float = LEASE) -> Incarnation:
         """A new incarnation with its lock file held."""
+        place = place_of(run_dir)
         while True:
             name = str(uuid.uuid4())
             path = run_dir / f"{name}.lock"
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             # Another process that looks for the dead may find the file before we hold it, and take it for a dead one's.
             if _holds(handle, path):
-                return cls(name, socket.gethostname(), boot_id(), os.getpid(), path, _handle=handle)
+                return cls(name, socket.gethostname(), boot_id(), os.getpid(), path, place, lease, _handle=handle)
             os.close(handle)
 
     def register(self, connection: Connection, clock: Clock) -> None:
@@ -63,7 +81,15 @@ class Incarnation:
         now = clock.time()
         connection.execute(
             insert(incarnations).values(
-                id=self.id, host=self.host, boot=self.boot, pid=self.pid, started=now, heartbeat=now, ended=None
+                id=self.id,
+                host=self.host,
+                boot=self.boot,
+                pid=self.pid,
+                started=now,
+                heartbeat=now,
+                ended=None,
+                place=self.place,
+                lease=self.lease,
             )
         )
         self.heartbeat_at = clock.monotonic()
@@ -74,7 +100,11 @@ class Incarnation:
 
     def holds_lease(self, monotonic: float) -> bool:
         """Whether nobody can have taken our claims over yet, with a margin for a slow peer."""
-        return monotonic - self.heartbeat_at < LEASE * 0.75
+        return monotonic - self.heartbeat_at < self.lease * 0.75
+
+    def is_beat_due(self, monotonic: float) -> bool:
+        """Whether it is time for the next heartbeat."""
+        return monotonic - self.heartbeat_at >= self.lease / _BEATS
 
     def end(self, connection: Connection, now: float) -> None:
         """Say that this incarnation ended in order."""
@@ -97,16 +127,45 @@ def _holds(handle: int, path: Path) -> bool:
         return False
 
 
-def is_dead(connection: Connection, incarnation_id: str, run_dir: Path, now: float) -> bool:
-    """Whether the holder of leases is gone for certain."""
-    row = connection.execute(select(incarnations).where(incarnations.c.id == incarnation_id)).first()
-    if row is None or row.ended is not None:
-        return True
-    if row.host != socket.gethostname():
-        return bool(now - row.heartbeat > LEASE)
-    if row.boot != boot_id():
-        return True
-    return remove_if_dead(run_dir / f"{incarnation_id}.lock")
+class Lives:
+    """Who of the other holders of leases is gone for certain, as seen from this process.
+
+    ``together``: all who write share our data directory, as with SQLite. Then whoever has our host's name has our lock
+    files too, and nobody lives on from before this boot.
+    """
+
+    def __init__(self, run_dir: Path, clock: Clock, *, together: bool) -> None:
+        self._run_dir = run_dir
+        self._clock = clock
+        self._together = together
+        self._here = place_of(run_dir)
+        #: The last heartbeat that we saw of others, and when we saw it first, on our monotonic clock.
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def is_dead(self, connection: Connection, incarnation_id: str) -> bool:
+        """Whether this holder of leases is gone for certain."""
+        row = connection.execute(select(incarnations).where(incarnations.c.id == incarnation_id)).first()
+        if row is None or row.ended is not None:
+            self._seen.pop(incarnation_id, None)
+            return True
+        if row.place == self._here or (self._together and row.host == socket.gethostname() and row.boot == boot_id()):
+            return remove_if_dead(self._run_dir / f"{incarnation_id}.lock")
+        if self._together and row.host == socket.gethostname():
+            return True  # before the last boot
+        return self._is_silent(incarnation_id, row.heartbeat, LEASE if row.lease is None else row.lease)
+
+    def _is_silent(self, incarnation_id: str, heartbeat: float, lease: float) -> bool:
+        now = self._clock.monotonic()
+        seen = self._seen.get(incarnation_id)
+        if seen is None or seen[0] != heartbeat:
+            self._seen[incarnation_id] = heartbeat, now
+            return False
+        return now - seen[1] > lease
+
+    def forget_all_but(self, owners: Collection[str]) -> None:
+        """Nobody but these holds a lease now."""
+        for name in self._seen.keys() - set(owners):
+            self._seen.pop(name, None)
 
 
 def remove_if_dead(path: Path) -> bool:

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from gateway.errors import StoreError
+from gateway.store.postgres import alone
 
 __all__ = ["current_version", "expected_version", "require_current", "upgrade"]
 
@@ -39,14 +40,15 @@ def current_version(engine: Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade(engine: Engine) -> str:
-    """Bring the store to the expected revision, in one transaction; the revision it has then."""
+def upgrade(engine: Engine, revision: str = "head") -> str:
+    """Bring the store to a revision - the expected one - in one transaction; the revision it has then."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = _config()
     with engine.connect() as connection, connection.begin():
+        alone(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return expected_version()
+        command.upgrade(config, revision)
+    return expected_version() if revision == "head" else revision
 
 
 def require_current(engine: Engine) -> None:

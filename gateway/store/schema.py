@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -55,6 +56,11 @@ WAITING = text("state = 'deferred'")
 HELD = text("state = 'held'")
 #: Messages with a recipient that is not terminal.
 LIVE_MESSAGES = text("live > 0")
+
+#: SQLite's INTEGER has 64 bits; PostgreSQL tells them apart.
+_LONG = BigInteger().with_variant(Integer(), "sqlite")
+#: In the order of its code points, as SQLite and Python see it, whatever the locale of the database (``queue.turns``).
+_ORDERED = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 metadata = MetaData(
     naming_convention={
@@ -94,6 +100,8 @@ incarnations = Table(
     Column("started", Double, nullable=False),
     Column("heartbeat", Double, nullable=False),
     Column("ended", Double),
+    Column("place", String(64)),  # which directory holds its lock file, on which boot of which machine
+    Column("lease", Double),  # seconds; NULL: the default
 )
 
 messages = Table(
@@ -104,7 +112,7 @@ messages = Table(
     Column("connector", String(255), nullable=False),
     Column("client", String(64), nullable=False),
     Column("sender", String(320)),  # NULL: the null sender
-    Column("size", Integer, nullable=False),
+    Column("size", _LONG, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("observed", Boolean, nullable=False),  # taken by a connector in stage observe
@@ -145,7 +153,7 @@ recipients = Table(
     Column("n", Integer, primary_key=True),
     Column("address", String(320), nullable=False),
     Column("key", String(320), nullable=False),
-    Column("domain", String(255), nullable=False),
+    Column("domain", _ORDERED, nullable=False),
     Column("origin", BigInteger, nullable=False),  # whose turn it is: see ``gateway.queue.turns``
     Column("notify", String(64), nullable=False),
     Column("orcpt", String(512), nullable=False),
@@ -200,7 +208,7 @@ events = Table(
     "events",
     metadata,
     Column("stream", String(36), primary_key=True),
-    Column("seq", Integer, primary_key=True),
+    Column("seq", _LONG, primary_key=True),
     Column("time", Double, nullable=False),
     Column("message", String(36)),
     Column("kinds", Text, nullable=False),  # of the events in the record, between blanks
@@ -220,17 +228,20 @@ streams = Table(
     "streams",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("seq", Integer, nullable=False),
+    Column("seq", _LONG, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("linked_by", String(36)),
 )
 
-#: Gauges are read from here, never counted: ``recipients.STATE``.
+#: Gauges are read from here, never counted: ``recipients.STATE``. A value is the sum over its writers: on SQLite there
+#: is one (""), on PostgreSQL one a gateway, so that nobody's commit waits for another's (see ``counting``).
 counters = Table(
     "counters",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", Integer, nullable=False),
+    Column("name", String(64)),
+    Column("writer", String(36)),
+    Column("value", _LONG, nullable=False),
+    PrimaryKeyConstraint("name", "writer", name="pk_counters_by_writer"),
 )
 
 #: How often one DKIM signature opened the door (replay, see the ``dkim`` factor).

@@ -5,6 +5,9 @@ one with a reader open is "busy" and leaves the key where it was. One checkpoint
 at most one a minute, and one within ten minutes of a deletion unless readers keep it busy - then it is tried again and
 the alarm says so.
 
+PostgreSQL has nothing of that kind: rows that were deleted stay in its files and its log until it needs the room. There
+``deleted`` is all that is promised, and nobody says ``shredded``.
+
 What is left to do is kept as two counter rows, so that deletions of a process that died, or of an operator's command
 that has ended, are not forgotten.
 """
@@ -12,9 +15,9 @@ that has ended, are not forgotten.
 from __future__ import annotations
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from gateway.store.schema import counters
+from gateway.store.counting import counted
 from gateway.store.store import DELETED, SHREDDED, Store
 from gateway.store.writer import Transaction
 
@@ -41,7 +44,9 @@ class Shredder:
         self.overdue = False
 
     async def step(self) -> bool:
-        """Checkpoint where it is due; whether everything deleted so far is shredded now. Raises ``StoreError``."""
+        """Checkpoint where it is due; whether everything deleted so far is as gone as it gets. Raises StoreError."""
+        if not self._store.can_shred:
+            return True
         now = self._store.clock.monotonic()
         deleted, shredded = await self._store.read(_so_far)
         pending = deleted - shredded
@@ -74,6 +79,5 @@ class Shredder:
 
 def _so_far(connection: Connection) -> tuple[int, int]:
     """How many keys were deleted, and how many of them are shredded."""
-    rows = connection.execute(select(counters.c.name, counters.c.value).where(counters.c.name.in_((DELETED, SHREDDED))))
-    values = {row.name: row.value for row in rows}
-    return int(values.get(DELETED, 0)), int(values.get(SHREDDED, 0))
+    values = counted(connection, (DELETED, SHREDDED))
+    return values.get(DELETED, 0), values.get(SHREDDED, 0)

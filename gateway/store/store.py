@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, null, select, update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Clock, SteadyClock
@@ -27,15 +27,18 @@ from gateway.config.model import Settings
 from gateway.errors import StoreCorrupt, StoreError
 from gateway.store import bootstrap, migrate, timekeeping
 from gateway.store.bodies import ORPHAN_AGE, BlobFiles, SealedBody, Spool, data_key_purpose, open_sealed
-from gateway.store.database import Reader, open_engine, translated
-from gateway.store.incarnation import Incarnation
+from gateway.store.counting import adopt, has_abandoned
+from gateway.store.database import Reader, committing, open_engine, translated
+from gateway.store.incarnation import Incarnation, Lives
 from gateway.store.keyring import KeyRing
+from gateway.store.postgres import alone
 from gateway.store.prepared import Prepared
 from gateway.store.schema import bodies, counters, messages, meta, ring_keys
 from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
 from gateway.store.timekeeping import ClockRecord
-from gateway.store.turnstile import Turnstile
+from gateway.store.turnstile import OpenDoor, Turnstile
+from gateway.store.whereabouts import place_of_files, require_same_place
 from gateway.store.writer import CommitObserver, Transaction, Writer
 
 __all__ = ["COUNTED_STATES", "DELETED", "RING_KEY_OVERLAP", "SHREDDED", "Store"]
@@ -59,9 +62,7 @@ _DELETE_INLINE = Prepared(delete(bodies).where(bodies.c.message == bindparam("m"
 _BLOB_OF = Prepared(select(bodies.c.blob).where(bodies.c.message == bindparam("m")))
 _DELETE_BODY = Prepared(delete(bodies).where(bodies.c.message == bindparam("m")))
 _FORGET_KEY = Prepared(
-    update(messages)
-    .where(messages.c.id == bindparam("m"))
-    .values(live=0, ring_key=bindparam("nothing"), data_key=bindparam("nothing"))
+    update(messages).where(messages.c.id == bindparam("m")).values(live=0, ring_key=null(), data_key=null())
 )
 
 
@@ -79,6 +80,9 @@ class Store:
     space: SpaceWatch
     loop_secret: bytes
     clock_record: ClockRecord
+    lives: Lives
+    #: Whether a checkpoint can promise that what was deleted is gone from the medium: PostgreSQL has no such thing.
+    can_shred: bool
 
     @classmethod
     def open(
@@ -95,26 +99,42 @@ class Store:
         bootstrap.prepare_data_dir(data_dir)
         with ExitStack() as undo:
             try:
-                incarnation = Incarnation.begin(data_dir / "run")
+                incarnation = Incarnation.begin(data_dir / "run", settings.store.lease)
                 undo.callback(incarnation.release)
+                place = _place(settings)
                 with bootstrap.store_lock(data_dir):
-                    engine = open_engine(settings.store.url, data_dir, writes=True)
+                    engine = open_engine(settings.store.database, data_dir, writes=True)
                     undo.callback(engine.dispose)
                     migrate.require_current(engine)
-                    ring, loop_secret, clock_record = _open_keys(engine, settings, clock, environ, incarnation)
-                turnstile = Turnstile(data_dir / "run")
+                    ring, loop_secret, clock_record = _open_keys(engine, settings, clock, environ, incarnation, place)
+                turnstile = Turnstile(data_dir / "run") if settings.store.url.is_sqlite else OpenDoor()
                 undo.callback(turnstile.close)
                 writer = Writer(engine, incarnation.id, clock, turnstile, on_commit)
                 files = BlobFiles(data_dir / "blobs", writer.fail)
                 files.prepare()
                 space = SpaceWatch(data_dir, settings.limits.free_space)
                 space.look()
-                reader = Reader(open_engine(settings.store.url, data_dir, writes=False))
+                reader = Reader(open_engine(settings.store.database, data_dir, writes=False))
                 writer.open()
             except (DBAPIError, OSError) as error:
                 raise translated(error) from error
             undo.pop_all()
-        return cls(data_dir, clock, writer, reader, files, ring, incarnation, space, loop_secret, clock_record)
+        embedded = settings.store.url.is_sqlite
+        lives = Lives(data_dir / "run", clock, together=embedded)
+        return cls(
+            data_dir,
+            clock,
+            writer,
+            reader,
+            files,
+            ring,
+            incarnation,
+            space,
+            loop_secret,
+            clock_record,
+            lives,
+            can_shred=embedded,
+        )
 
     @property
     def run_dir(self) -> Path:
@@ -152,7 +172,7 @@ class Store:
                 return
             name = row[0]
             transaction.run(_DELETE_BODY, which)
-        transaction.run(_FORGET_KEY, {**which, "nothing": None})
+        transaction.run(_FORGET_KEY, which)
         transaction.event("deleted", message=message_id)
         transaction.count(DELETED, 1)
         if name is not None:
@@ -194,10 +214,17 @@ class Store:
         """
         if not self.ring.is_due(self.clock.time()):
             return False
-        await self.read(self.ring.load)
-        if not self.ring.is_due(self.clock.time()):
+
+        def make(transaction: Transaction) -> tuple[int, bytes, float] | None:
+            alone(transaction.connection)
+            self.ring.load(transaction.connection)  # another gateway may have made it by now
+            if not self.ring.is_due(transaction.now):
+                return None
+            return self.ring.make(transaction.connection, transaction.now)
+
+        fresh = await self.write(make)
+        if fresh is None:
             return False
-        fresh = await self.write(lambda tx: self.ring.make(tx.connection, tx.now))
         self.ring.adopt(fresh)
         await self.write(self._move_loop_secret)
         return True
@@ -206,6 +233,17 @@ class Store:
         number, wrapped = self.ring.wrap(self.loop_secret, _LOOP_SECRET)
         value = number.to_bytes(4, "big") + wrapped
         transaction.connection.execute(update(meta).where(meta.c.key == _LOOP_SECRET).values(value=value))
+
+    async def adopt_counters(self) -> None:
+        """Count on for gateways that are gone (see ``counting``)."""
+        now = self.clock.time()
+        if await self.read(lambda connection: has_abandoned(connection, now)):
+
+            def job(transaction: Transaction) -> None:
+                for name, value in adopt(transaction.connection, transaction.now).items():
+                    transaction.count(name, value)
+
+            await self.write(job)
 
     async def drop_unused_ring_keys(self) -> int:
         """Delete the rows of ring keys that wrap nothing any more; how many.
@@ -258,11 +296,18 @@ def _known_blobs(connection: Connection, names: Sequence[str]) -> set[str]:
     return known
 
 
+def _place(settings: Settings) -> str:
+    """Where large bodies lie. Beside SQLite it is the one place that there can be."""
+    return "file" if settings.store.url.is_sqlite else place_of_files(settings.data_dir / "blobs")
+
+
 def _open_keys(
-    engine: Engine, settings: Settings, clock: Clock, environ: Mapping[str, str], incarnation: Incarnation
+    engine: Engine, settings: Settings, clock: Clock, environ: Mapping[str, str], incarnation: Incarnation, place: str
 ) -> tuple[KeyRing, bytes, ClockRecord]:
     """Keys, counters, loop secret, trust in the clock, our row: one transaction under the store's lock."""
-    with engine.connect() as connection, connection.begin():
+    with committing(engine) as connection:
+        alone(connection)
+        require_same_place(connection, place, clock.time())
         is_new = not connection.execute(select(func.count()).select_from(ring_keys)).scalar()
         keks = bootstrap.load_keks(settings.store.keys, settings.data_dir, environ, store_is_new=is_new)
         ring = KeyRing(keks)
@@ -271,7 +316,7 @@ def _open_keys(
             ring.adopt(ring.make(connection, clock.time()))
         known = set(connection.scalars(select(counters.c.name)))
         wanted = [*(f"recipients.{state}" for state in COUNTED_STATES), DELETED, SHREDDED]
-        missing = [{"name": name, "value": 0} for name in wanted if name not in known]
+        missing = [{"name": name, "writer": "", "value": 0} for name in wanted if name not in known]
         if missing:
             connection.execute(insert(counters), missing)
         secret = _loop_secret(connection, ring)

@@ -14,16 +14,39 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import StoreBusy
 
-__all__ = ["PATIENCE", "Turnstile"]
+__all__ = ["PATIENCE", "OpenDoor", "Turns", "Turnstile"]
 
 #: Seconds that a writer waits for its turn; SQLite's own patience is as long.
 PATIENCE: Final = 10.0
+
+
+class Turns(Protocol):
+    """Gives turns to write; see :class:`Turnstile`."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for our turn, and keep it for the block. Raises :class:`StoreBusy` where it does not come in time."""
+        ...
+
+    def close(self) -> None:
+        """No turn is wanted any more."""
+        ...
+
+
+class OpenDoor:
+    """Where nobody has to wait for another writer, as with PostgreSQL."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Come in."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class Turnstile:

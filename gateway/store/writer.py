@@ -9,7 +9,8 @@
 3. At the end of a batch the events of its jobs are hashed into this writer's stream and the counters are brought up
    to date; then the commit; only then does anybody hear that a job succeeded.
 4. A commit that failed because of the medium is never repeated and called good (promise P8): the writer takes nothing
-   more, and says so to everyone.
+   more, and says so to everyone. Where a database server is lost, nobody knows whether the batch stands: its jobs fail
+   (``StoreAway``), the next batch begins with a look at what the database has of this stream, and goes on from there.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from gateway.audit.chain import canonical, first_link, kinds_of, link
 from gateway.clock import Clock
-from gateway.errors import StoreError, StoreFailed
-from gateway.store.database import BUSY_TIMEOUT_MS, translated
+from gateway.errors import StoreAway, StoreError, StoreFailed
+from gateway.store.counting import ADD
+from gateway.store.database import BUSY_TIMEOUT_MS, committing, translated
+from gateway.store.postgres import alone
 from gateway.store.prepared import Prepared
-from gateway.store.schema import counters, events, streams
-from gateway.store.turnstile import Turnstile
+from gateway.store.schema import events, streams
+from gateway.store.turnstile import Turns
 
 __all__ = ["CommitObserver", "Transaction", "Writer"]
 
@@ -47,9 +50,6 @@ _CHECKPOINT_PATIENCE_MS = 250
 _log = structlog.get_logger()
 
 _INSERT_RECORD = Prepared(insert(events))
-_ADD_TO_COUNTER = Prepared(
-    update(counters).where(counters.c.name == bindparam("counter")).values(value=counters.c.value + bindparam("delta"))
-)
 #: A stream that another one linked while it was still growing has a new end, which nobody linked yet.
 _MOVE_HEAD = Prepared(
     update(streams)
@@ -126,16 +126,22 @@ class _Job(Generic[T]):
 class Writer:
     """Runs jobs durably. :meth:`open` before the first, :meth:`close` at the end.
 
-    ``failed`` tells why the store takes nothing more, "" while it works.
+    ``failed`` tells why the store takes nothing more, "" while it works; ``away`` why the database server was out of
+    reach at the last batch, "" where it was not.
     """
 
     def __init__(
-        self, engine: Engine, stream: str, clock: Clock, turnstile: Turnstile, on_commit: CommitObserver | None = None
+        self, engine: Engine, stream: str, clock: Clock, turnstile: Turns, on_commit: CommitObserver | None = None
     ) -> None:
         self.stream = stream
         self.failed = ""
+        self.away = ""
         self._engine = engine
-        self._driver: Any = engine.dialect.loaded_dbapi
+        driver: Any = engine.dialect.loaded_dbapi
+        self._driver = driver
+        #: A fault of one job's own values: the database undoes the statement, its neighbours need not suffer.
+        self._own_faults = (IntegrityError, DataError, driver.IntegrityError, driver.DataError)
+        self._counts_as = "" if engine.dialect.name == "sqlite" else stream
         self._clock = clock
         self._turnstile = turnstile
         self._on_commit = on_commit
@@ -147,12 +153,17 @@ class Writer:
         self._checkpoints: list[_Job[Any]] = []
         self._seq = 0
         self._head = first_link(stream)
+        self._head_is_sure = True
 
     def open(self) -> None:
         """Register the stream, linking the heads that no later stream has linked, and start the thread."""
-        with self._turnstile.turn(), self._engine.connect() as connection, connection.begin():
+        with self._turnstile.turn(), committing(self._engine) as connection:
+            alone(connection)
             loose = connection.execute(
-                select(streams.c.id, streams.c.seq, streams.c.hash).where(streams.c.linked_by.is_(None))
+                select(streams.c.id, streams.c.seq, streams.c.hash)
+                .where(streams.c.linked_by.is_(None))
+                .order_by(streams.c.id)
+                .with_for_update()
             ).all()
             connection.execute(insert(streams).values(id=self.stream, seq=0, hash=self._head))
             connection.execute(
@@ -161,13 +172,13 @@ class Writer:
                 .values(linked_by=self.stream)
             )
             with closing(connection.connection.cursor()) as cursor:
-                transaction = Transaction(connection, cursor, self._clock.time())
-                transaction.event(
+                opening = Transaction(connection, cursor, self._clock.time())
+                opening.event(
                     "stream_opened",
                     {"links": [{"stream": row.id, "seq": row.seq, "hash": row.hash.hex()} for row in loose]},
                 )
-                transaction.seal()
-                self._seq, self._head = self._flush(transaction, [transaction])
+                opening.seal()
+                self._seq, self._head = self._flush(opening, [opening])
         self._thread.start()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
@@ -278,10 +289,13 @@ class Writer:
             failure = error if isinstance(error, StoreError) else translated(error)
             if isinstance(failure, StoreFailed):
                 self.fail(str(failure))
+            self.away = str(failure) if isinstance(failure, StoreAway) else ""
+            self._head_is_sure = False
             for job in batch:
                 job.error = failure  # also where it failed by itself: what it saw of its neighbours did not happen
             self._tell(batch)
             return
+        self.away = ""
         if self._on_commit is not None:
             self._guarded(partial(self._on_commit, self._clock.monotonic() - started, len(batch)))
         self._tell(batch)
@@ -295,12 +309,13 @@ class Writer:
         # that this thread may be executing by then.
         with (
             self._turnstile.turn(),
-            self._engine.connect() as connection,
-            connection.begin(),
+            committing(self._engine) as connection,
             closing(connection.connection.cursor()) as cursor,
         ):
             if not apart:
                 self._gather(batch)  # also those who came while we waited for our turn
+            if not self._head_is_sure:
+                self._find_head(connection)
             for job in batch:
                 self._run_job(connection, cursor, job, apart=apart)
             done = [job.transaction for job in batch if job.transaction is not None]
@@ -324,7 +339,7 @@ class Writer:
             job.result = job.work(transaction)
             transaction.seal()
         except Exception as error:
-            conflict = isinstance(error, (IntegrityError, self._driver.IntegrityError))
+            conflict = isinstance(error, self._own_faults)
             if isinstance(error, (DBAPIError, self._driver.Error)) and not conflict:
                 raise  # the database may have rolled the transaction back already: nothing of this batch stands
             job.error = translated(error) if conflict else error
@@ -335,6 +350,12 @@ class Writer:
             job.transaction = transaction
         if apart:
             cursor.execute("RELEASE job")
+
+    def _find_head(self, connection: Connection) -> None:
+        """Where our stream ends by what was committed; waits for a lost batch of ours that may still be about to be."""
+        query = select(streams.c.seq, streams.c.hash).where(streams.c.id == self.stream).with_for_update()
+        self._seq, self._head = connection.execute(query).one()
+        self._head_is_sure = True
 
     def _flush(self, own: Transaction, done: list[Transaction]) -> tuple[int, bytes]:
         """Write records and counters of the jobs that succeeded; the new end of the stream."""
@@ -361,9 +382,13 @@ class Writer:
         if rows:
             own.run_many(_INSERT_RECORD, rows)
             own.run(_MOVE_HEAD, {"stream": stream, "last": seq, "head": head, "nobody": None})
-        changed = [{"counter": name, "delta": delta} for name, delta in sorted(counts.items()) if delta]
+        changed = [
+            {"counter": name, "writer": self._counts_as, "delta": delta}
+            for name, delta in sorted(counts.items())
+            if delta
+        ]
         if changed:
-            own.run_many(_ADD_TO_COUNTER, changed)
+            own.run_many(ADD, changed)
         return seq, head
 
     @staticmethod

@@ -5,6 +5,7 @@ r"""Shipped fakes with real sockets, real TLS and real packets: for our tests, f
 3. ``dns``   - :class:`DnsServer`: UDP and TCP, from zone text, with faults by name
 4. ``smtp``  - :class:`SmtpPeer`: a recipient's MX host, scripted by :class:`Behaviour`, that records everything
 5. ``net``   - :func:`free_port`, :func:`poll`, :func:`read_until`, :func:`wait_port`
+6. ``postgres`` - :class:`PostgresServer`: a real server out of the installed programs, for as long as a test lasts
 
 A world of two domains, one of which lost its TLS::
 
@@ -26,6 +27,7 @@ from gateway.testing.ca import CA, Certificate, self_signed
 from gateway.testing.clock import FakeClock
 from gateway.testing.dns import DnsServer, Flag, Query
 from gateway.testing.net import free_port, poll, read_until, wait_port
+from gateway.testing.postgres import PostgresServer, postgres_programs
 from gateway.testing.smtp import (
     OK,
     Action,
@@ -63,6 +65,7 @@ __all__ = [
     "Flag",
     "Message",
     "PerSession",
+    "PostgresServer",
     "Query",
     "Recipient",
     "Session",
@@ -78,6 +81,7 @@ __all__ = [
     "free_port",
     "garbage",
     "poll",
+    "postgres_programs",
     "read_until",
     "reply",
     "self_signed",

@@ -186,13 +186,37 @@ BETWEEN = {
     "expire below max": ("delivery: {retry: {expire: @@1h}}", "retry.max is above retry.expire"),
     "no pause": ("delivery: {retry: {first: @@0s}}", "expected more than 0s"),
     "no time": ("delivery: {timeouts: {dot: @@0s}}", "expected more than 0s"),
-    "PostgreSQL": ("store: {url: @@postgresql://db/gateway}", "PostgreSQL is not available in this version"),
-    "unknown store": ("store: {url: @@mysql://db}", "expected sqlite"),
+    "password for SQLite": ("store: {password: @@hush}", "store.url is sqlite"),
+    "two passwords": (
+        "store: {url: 'postgresql://u:one@localhost/db', password: @@two}",
+        "store.url has a password already",
+    ),
+    "a lease too short": ("store: {lease: @@5s}", "expected a duration from 6s to 1h"),
+    "a lease too long": ("store: {lease: @@2h}", "expected a duration from 6s to 1h"),
     "object storage": ("store: {blobs: @@s3://bucket/prefix}", "object storage is not available in this version"),
     "same key twice": ("store: {keys: ['file:a', 'file:b', @@'file:a']}", "the key file:a is given twice"),
     "certificate without key": ("tls: @@{certificate: a.pem}", "without tls.key"),
     "key without certificate": ("tls: @@{key: a.pem}", "without tls.certificate"),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    {
+        "mysql://u:hush-hush@db": "expected `sqlite` or `postgresql://",
+        "postgresql://u:hush-hush@db": "names no database",
+        "postgresql://u:hush-hush@db/": "names no database",
+        "postgresql://u:hush-hush@db:port/g": "expected `sqlite` or",
+        "postgresql://u:hush-hush@db/g#x": "expected `sqlite` or",
+        "postgresql://u:hush hush@db/g": "without spaces",
+        "postgresql:u:hush-hush@db/g": "expected `sqlite` or",
+        "hush-hush": "expected `sqlite` or",
+    }.items(),
+)
+def test_a_database_that_cannot_be_meant_is_named_without_its_password(check: Check, text: str, words: str) -> None:
+    fault = check(f"store: {{url: @@'{text}'}}").only_fault
+    assert words in fault
+    assert "hush" not in fault
 
 
 @pytest.mark.parametrize(("text", "words"), BETWEEN.values(), ids=BETWEEN.keys())

@@ -118,10 +118,14 @@ class Load:
     """Clients in threads that hand over message after message, over all restarts, and keep the ledger.
 
     ``pace``: seconds between two messages of one client, so that the backlog at the end can be delivered in time.
+    ``name`` begins every token, where several loads are at work.
     """
 
-    def __init__(self, address: str, port: int, *, clients: int, large_share: float, pace: float, seed: int) -> None:
+    def __init__(
+        self, address: str, port: int, *, clients: int, large_share: float, pace: float, seed: int, name: str = "t"
+    ) -> None:
         self._where = (address, port)
+        self._name = name
         self._pace = pace
         self._large_share = large_share
         self._stop = threading.Event()
@@ -166,7 +170,7 @@ class Load:
             try:
                 while not self._stop.is_set():
                     serial += 1
-                    one = message(f"t{number}-{serial}", large=source.random() < self._large_share)
+                    one = message(f"{self._name}{number}-{serial}", large=source.random() < self._large_share)
                     self._hand_over(client, one)
                     self._stop.wait(self._pace)
             except OSError:

@@ -1,4 +1,4 @@
-"""The fixture of this room: a world."""
+"""The fixture of this room: a world, on both kinds of database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.both_databases import database_kind, pytest_generate_tests, tmp_path
 from tests.queue.queue_world import World, world
+
+__all__ = ["database_kind", "here", "pytest_generate_tests", "tmp_path"]
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from gateway.queue.shares import Shares
 from gateway.queue.states import LIVE, State, StateEvent
 from gateway.queue.turns import Place, look_for_turns
 from gateway.queue.views import trace_messages
-from gateway.store.schema import bodies, counters, messages, recipients
+from gateway.store.counting import counted
+from gateway.store.schema import bodies, messages, recipients
 from gateway.store.store import Store
 from gateway.testing import FakeClock
 from tests.store import store_world
@@ -186,7 +187,7 @@ class World:
     async def check(self) -> None:
         """What holds whatever happened: counters, live counts, bodies, chains."""
 
-        def load(connection: Any) -> tuple[Any, Any, Any]:
+        def load(connection: Any) -> tuple[Any, Any, dict[str, int]]:
             return (
                 connection.execute(select(recipients)).all(),
                 connection.execute(
@@ -194,16 +195,16 @@ class World:
                         messages.c.id, messages.c.live, messages.c.data_key, bodies.c.blob, bodies.c.message
                     ).outerjoin_from(messages, bodies, bodies.c.message == messages.c.id)
                 ).all(),
-                {row.name: row.value for row in connection.execute(select(counters))},
+                counted(connection),
             )
 
-        rows, found, counted = await self.store.read(load)
+        rows, found, numbers = await self.store.read(load)
         for state in State:
             number = sum(row.state == state for row in rows)
             if state in LIVE:
-                assert counted[f"recipients.{state}"] == number, state
+                assert numbers[f"recipients.{state}"] == number, state
             else:
-                assert f"recipients.{state}" not in counted
+                assert f"recipients.{state}" not in numbers
         files = {path.name for path in store_world.body_files(self.data_dir)}
         for message in found:
             live = sum(row.message == message.id and State(row.state) in LIVE for row in rows)

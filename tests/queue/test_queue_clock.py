@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from gateway.clock import SteadyClock
 from gateway.errors import QueueError
@@ -67,7 +67,7 @@ async def kinds(here: World) -> list[str]:
     """Events of the clock, in order."""
 
     def read(connection: Connection) -> str:
-        found = connection.exec_driver_sql("select kinds from events where kinds like '%clock%' order by time, seq")
+        found = connection.execute(text("select kinds from events where kinds like '%clock%' order by time, seq"))
         return "".join(row[0] for row in found)
 
     return (await here.store.read(read)).split()

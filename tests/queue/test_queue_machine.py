@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -31,6 +31,8 @@ from gateway.queue.outcomes import LeaseLost
 from gateway.queue.records import Claim, NewMessage, NewRecipient, Outcome
 from gateway.queue.states import LIVE, TABLE, State, StateEvent, advance
 from gateway.queue.views import PAGE, Filter, select_recipients
+from gateway.testing import PostgresServer
+from tests.both_databases import use_database
 from tests.queue.queue_world import World
 
 T = TypeVar("T")
@@ -44,11 +46,13 @@ class QueueMachine(RuleBasedStateMachine):
     """The queue against a model: ``state``, ``owner`` and ``losses`` of every recipient."""
 
     claims = Bundle("claims")
+    server: ClassVar[PostgresServer | None] = None
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.directory = Path(tempfile.mkdtemp(prefix="queue-machine-"))
+        self.database = ""
         self.worlds: list[World] = []
         self.state: dict[Key, State] = {}
         self.owner: dict[Key, str] = {}
@@ -63,6 +67,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
+        if self.server is not None:
+            self.database = self.server.create_database()
+            use_database(self.directory, self.server.url(self.database))
         first = World(self.directory)
         self.worlds = [first, World(self.directory, clock=first.clock)]
         for world in self.worlds:
@@ -78,6 +85,8 @@ class QueueMachine(RuleBasedStateMachine):
         for world in self.worlds:
             self.do(world.close())
         self.runner.close()
+        if self.server is not None:
+            self.server.drop_database(self.database)
         shutil.rmtree(self.directory)
 
     @property
@@ -334,3 +343,19 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueueMachine = pytest.mark.slow(QueueMachine.TestCase)
 TestQueueMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+
+
+class PostgresMachine(QueueMachine):
+    """The same courses of events on PostgreSQL."""
+
+
+@pytest.fixture
+def machine_server(postgres_server: PostgresServer) -> Iterator[None]:
+    """The server of the machine, which pytest's fixtures do not reach."""
+    PostgresMachine.server = postgres_server
+    yield
+    PostgresMachine.server = None
+
+
+TestPostgresMachine = pytest.mark.usefixtures("machine_server")(pytest.mark.slow(PostgresMachine.TestCase))
+TestPostgresMachine.settings = settings(max_examples=6, stateful_step_count=25, deadline=None)

@@ -13,7 +13,7 @@ from gateway.queue.flights import Flights, flights_path, read_flights
 from gateway.queue.records import Outcome
 from gateway.queue.recovery import Recovered, sweep_run_dir
 from gateway.queue.states import State, StateEvent
-from gateway.store.incarnation import LEASE, Incarnation, is_dead
+from gateway.store.incarnation import LEASE, Incarnation
 from gateway.store.schema import incarnations
 from gateway.testing import FakeClock, poll
 from tests.queue.queue_world import World
@@ -61,16 +61,50 @@ async def test_on_another_host_only_the_lease_tells(here: World) -> None:
     await worker.claimed()
     name = worker.store.incarnation.id
     worker.crash()
-    query = update(incarnations).where(incarnations.c.id == name).values(host="elsewhere")
+    query = update(incarnations).where(incarnations.c.id == name).values(host="elsewhere", place="elsewhere")
     await here.store.write(lambda tx: tx.connection.execute(query) and None)
 
-    def dead() -> object:
-        return here.store.read(lambda c: is_dead(c, name, here.store.run_dir, here.clock.time()))
+    async def dead() -> bool:
+        return await here.store.read(lambda c: here.store.lives.is_dead(c, name))
 
+    await here.clock.advance(10_000)  # when it was last heard of is told by its clock, which may be wrong
+    assert not await dead()
     await here.clock.advance(LEASE)
-    assert not await dead()  # type: ignore[misc]  # an awaitable
+    assert not await dead()
+    here.clock.jump(10_000)
+    assert not await dead()
     await here.clock.advance(1)
-    assert await dead()  # type: ignore[misc]  # an awaitable
+    assert await dead()
+    assert (await here.queue.recover()).recipients == 1
+
+
+async def test_every_heartbeat_from_another_host_begins_the_lease_anew(here: World) -> None:
+    worker = beside(here)
+    claim = await worker.claimed()
+    name = worker.store.incarnation.id
+    query = update(incarnations).where(incarnations.c.id == name).values(host="elsewhere", place="elsewhere")
+    await here.store.write(lambda tx: tx.connection.execute(query) and None)
+    for _ in range(6):
+        assert await here.queue.recover() == Recovered()
+        await here.clock.advance(LEASE * 0.7)
+        await worker.queue.heartbeat()
+    assert worker.queue.holds_lease()
+    await worker.end(claim, StateEvent.DELIVERED)
+    await worker.close()
+
+
+async def test_a_lease_lasts_as_long_as_its_holder_says(here: World) -> None:
+    """Two gateways with different settings must not disagree about when one of them is dead."""
+    worker = beside(here)
+    await worker.claimed()
+    name = worker.store.incarnation.id
+    worker.crash()
+    query = update(incarnations).where(incarnations.c.id == name).values(host="x", place="x", lease=600.0)
+    await here.store.write(lambda tx: tx.connection.execute(query) and None)
+    assert await here.queue.recover() == Recovered()
+    await here.clock.advance(600)
+    assert await here.queue.recover() == Recovered()
+    await here.clock.advance(1)
     assert (await here.queue.recover()).recipients == 1
 
 

@@ -20,13 +20,15 @@ from gateway.store.schema import events, messages, streams
 from gateway.store.store import Store
 from gateway.store.writer import Transaction
 from gateway.testing import FakeClock
+from tests.both_databases import database_of
 
 KEY = "11" * 32
 
 
 def settings(data_dir: Path, *keys: str) -> Settings:
     """Settings of a small gateway."""
-    store = StoreSettings(keys=tuple(KeySource.parse(key) for key in keys)) if keys else StoreSettings()
+    sources = tuple(KeySource.parse(key) for key in keys or ("file:kek.key",))
+    store = StoreSettings(url=database_of(data_dir), keys=sources)
     return Settings(
         hostname="gw.clinic.example", postmaster="postmaster@clinic.example", data_dir=data_dir, store=store
     )
@@ -105,7 +107,7 @@ async def read_body(store: Store, message: str) -> bytes:
 
 def body_files(data_dir: Path) -> list[Path]:
     """Every file below the directory of bodies."""
-    return sorted(path for path in (data_dir / "blobs").rglob("*") if path.is_file())
+    return sorted(path for path in (data_dir / "blobs").rglob("*") if path.is_file() and path.name != "ID")
 
 
 async def count(store: Store, table: Table) -> int:

@@ -12,7 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.store.store_world import opened, read_body, stream_faults
+
+pytestmark = pytest.mark.sqlite
 
 SCRIPT = """
 import asyncio, json, resource, sys

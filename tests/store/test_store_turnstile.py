@@ -18,6 +18,8 @@ from gateway.store.turnstile import Turnstile
 from gateway.testing import FakeClock
 from tests.store.store_world import settings
 
+pytestmark = pytest.mark.sqlite
+
 ROOT = Path(__file__).parents[2]
 
 #: Opens the store, waits for a line, then writes one transaction after the other for a second; prints how many.

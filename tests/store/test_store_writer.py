@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from gateway.errors import StoreError, StoreFailed, StoreFull
-from gateway.store.schema import counters, events, meta, streams
+from gateway.store.counting import counted
+from gateway.store.database import open_engine
+from gateway.store.schema import events, meta, streams
 from gateway.store.store import Store
 from gateway.store.writer import Transaction
 from gateway.testing import FakeClock
+from tests.both_databases import database_of
 from tests.store.store_world import kill, opened, settings, stream_faults
 
 Job = Callable[[Transaction], Any]
@@ -55,7 +57,7 @@ def put(key: str, *, fail: bool = False) -> Job:
 
 
 async def keys(store: Store) -> set[str]:
-    own = meta.c.key.in_(["loop-secret"]) | meta.c.key.like("clock.%")
+    own = meta.c.key.in_(["loop-secret", "bodies-place", "store-id"]) | meta.c.key.like("clock.%")
     return await store.read(lambda c: set(c.scalars(select(meta.c.key).where(~own))))
 
 
@@ -64,8 +66,7 @@ async def kinds(store: Store, kind: str) -> int:
 
 
 async def counter(store: Store) -> int:
-    query = select(counters.c.value).where(counters.c.name == "recipients.queued")
-    return await store.read(lambda c: int(c.execute(query).scalar_one()))
+    return await store.read(lambda c: counted(c)["recipients.queued"])
 
 
 async def test_jobs_that_come_together_share_one_commit(tmp_path: Path) -> None:
@@ -111,6 +112,7 @@ async def limit_pages(store: Store, pages: int) -> None:
     await store.write(lambda tx: tx.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}").scalar())
 
 
+@pytest.mark.sqlite
 async def test_a_full_disk_is_told_to_the_whole_batch_and_heals(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await limit_pages(store, 200)
@@ -125,6 +127,7 @@ async def test_a_full_disk_is_told_to_the_whole_batch_and_heals(tmp_path: Path) 
         assert set((await stream_faults(store)).values()) == {""}
 
 
+@pytest.mark.sqlite
 async def test_nobody_believes_a_neighbour_whose_commit_failed(tmp_path: Path) -> None:
     """A repeated submission, told "accepted already" by the sight of a row that was never committed, is lost mail."""
 
@@ -250,22 +253,23 @@ async def test_a_change_to_the_events_is_found(tmp_path: Path, change: str) -> N
         stream = store.writer.stream
         for n in range(6):
             await store.write(put(f"k{n}"))
-    with sqlite3.connect(tmp_path / "queue.db") as connection:
-        script = {
-            "data": 'update events set data = \'{"key":"other"}\' where seq = 4',
-            "time": "update events set time = time + 0.001 where seq = 4",
-            "kinds": "update events set kinds = ' pot ' where seq = 4",
-            "removed": "delete from events where seq = 4",
-            "last": "delete from events where seq = (select max(seq) from events where stream = :stream)",
-            "swapped": "update events set seq = 9 - seq where seq in (4, 5)",
-            "hash": "update events set hash = zeroblob(32) where seq = 4",
-        }[change]
+    script = {
+        "data": 'update events set data = \'{"key":"other"}\' where seq = 4',
+        "time": "update events set time = time + 0.001 where seq = 4",
+        "kinds": "update events set kinds = ' pot ' where seq = 4",
+        "removed": "delete from events where seq = 4",
+        "last": "delete from events where seq = (select max(seq) from events where stream = :stream)",
+        "swapped": "update events set seq = 109 - seq where seq > 100",
+        "hash": "update events set hash = :zeros where seq = 4",
+    }[change]
+    engine = open_engine(database_of(tmp_path).reveal(), tmp_path, writes=True)
+    with engine.connect() as connection, connection.begin():
+        values = {"stream": stream, "zeros": bytes(32)}
         if change == "swapped":
-            connection.execute("update events set seq = 100 + seq where seq in (4, 5) and stream = ?", [stream])
-            script = "update events set seq = 109 - seq where seq > 100"
-        cursor = connection.execute(script + (" and stream = :stream" if change != "last" else ""), {"stream": stream})
-        assert cursor.rowcount in (1, 2)
-    connection.close()
+            first = text("update events set seq = 100 + seq where seq in (4, 5) and stream = :stream")
+            connection.execute(first, values)
+        assert connection.execute(text(f"{script} and stream = :stream"), values).rowcount in (1, 2)
+    engine.dispose()
     async with opened(tmp_path) as store:
         faults = await stream_faults(store)
         assert faults.pop(stream) != ""
