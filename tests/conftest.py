@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.testing import PostgresServer, postgres_programs
+from tests.object_server import ObjectServer
 
 NO_POSTGRES = "PostgreSQL is not installed (initdb, postgres): what is promised on it was not looked at"
 
@@ -33,3 +34,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("not proven in this run", sep="-")
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"{count} skipped: {reason}")
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """An S3-compatible server for the whole session; a test makes a bucket of its own on it."""
+    with ObjectServer() as server:
+        yield server

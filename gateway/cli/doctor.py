@@ -83,6 +83,7 @@ async def _look(settings: Settings, domain: str) -> list[Finding]:
     from gateway.cli import doctor_checks as here
     from gateway.cli import doctor_disk as disk
     from gateway.cli import doctor_network as network
+    from gateway.cli import doctor_objects as stored
     from gateway.clock import SystemClock
     from gateway.directory import DnsResolver
 
@@ -99,6 +100,7 @@ async def _look(settings: Settings, domain: str) -> list[Finding]:
         "certificate": _in_thread(lambda: list(here.certificates(settings, clock.time()))),
         "data_dir": _in_thread(lambda: list(disk.data_dir(settings))),
         "store": _in_thread(lambda: _store_and_clock(settings, before)),
+        "object_storage": _in_thread(lambda: list(stored.objects(settings))),
         "connectors": _in_thread(lambda: list(here.connectors(settings))),
         "resolvers": _all(network.resolvers(around)),
         "dnssec": _all(network.dnssec(around)),

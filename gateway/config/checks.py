@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.config.certificates import ChainProblem, judge_pair, judge_roots
 from gateway.config.inbound import ClientCertificates, Connector, ForeignFrom, ListenerTls, Stage
 from gateway.config.model import Settings
 from gateway.config.outbound import ClientCertificate, Route
 from gateway.config.source import PathInFile
+from gateway.config.storage import S3, Store
 from gateway.config.values import Endpoint
 from gateway.errors import Fault
 from gateway.mail.protection import Assurance
@@ -98,23 +100,45 @@ def _store(case: _Case) -> Iterator[Problem]:
             "addresses and change the queue; add ?sslmode=verify-full&sslrootcert=PATH",
             note=True,
         )
-    if store.blobs.startswith("s3://"):
-        yield Problem(("store", "blobs"), "object storage is not available in this version; expected file")
-    elif store.blobs != "file":
-        yield Problem(("store", "blobs"), "expected file")
-    elif not store.url.is_sqlite:
-        yield Problem(
-            ("store", "blobs"),
-            "large bodies stay in files under data_dir: only gateways that share it can share this database",
-            note=True,
-        )
+    yield from _bodies(store)
     for index, source in enumerate(store.keys):
         if source in store.keys[:index]:
             yield Problem(("store", "keys", index), f"the key {source} is given twice")
 
 
+def _bodies(store: Store) -> Iterator[Problem]:
+    """Where large bodies lie."""
+    s3 = store.s3
+    try:
+        bucket = store.bucket
+    except ValueError as error:
+        yield Problem(("store", "blobs"), str(error))
+        return
+    if bucket is None and s3 != S3():
+        yield Problem(("store", "s3"), "it has no effect: store.blobs is file", note=True)
+    if bucket is None and not store.url.is_sqlite:
+        yield Problem(
+            ("store", "blobs"),
+            "large bodies stay in files under data_dir: only gateways that share it can share this database",
+            note=True,
+        )
+    if (s3.access_key is None) is not (s3.secret_key is None):
+        yield Problem(("store", "s3"), "access_key and secret_key go together")
+    if s3.endpoint is None:
+        return
+    parts = urlsplit(s3.endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.path.strip("/"):
+        yield Problem(("store", "s3", "endpoint"), "expected https://HOST or https://HOST:PORT")
+    elif parts.scheme == "http" and not _is_here(parts.hostname):
+        yield Problem(
+            ("store", "s3", "endpoint"),
+            "in clear: bodies are sealed, but who sits on the way can take them out or away; use https",
+            note=True,
+        )
+
+
 def _is_here(host: str) -> bool:
-    """Whether a database's host is this machine: a socket's directory, or loopback."""
+    """Whether a host is this machine: a socket's directory, or loopback."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

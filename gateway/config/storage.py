@@ -13,7 +13,7 @@ from gateway.config.secrets import KeySource, Secret, read_secret
 from gateway.config.section import Section
 from gateway.config.values import Duration
 
-__all__ = ["SQLITE", "DatabaseUrl", "Store"]
+__all__ = ["S3", "SQLITE", "Bucket", "DatabaseUrl", "Store"]
 
 _SCHEMES = frozenset({"postgresql", "postgres"})
 _EXPECTED = "expected `sqlite` or `postgresql://USER@HOST:PORT/DATABASE`"
@@ -116,6 +116,37 @@ def _database_url(value: object, info: ValidationInfo) -> DatabaseUrl:
         raise ValueError(_EXPECTED) from None
 
 
+_BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9!_.*'()/-]{0,512}))?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket, and what the names in it begin with."""
+
+    name: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.name}/{self.prefix}" if self.prefix else f"s3://{self.name}"
+
+
+class S3(Section):
+    """Access to the object storage that `store.blobs` names."""
+
+    endpoint: str | None = None
+    """URL of a service other than Amazon's, such as `https://minio.clinic.example:9000`; default: `AWS_ENDPOINT_URL`,
+    else Amazon's by region."""
+
+    region: str | None = None
+    """Region of the bucket; default: `AWS_REGION`, else `us-east-1`."""
+
+    access_key: Secret | None = None
+    """Access key; default: as the usual tools do it, `AWS_ACCESS_KEY_ID` or the machine's own role."""
+
+    secret_key: Secret | None = None
+    """Its secret; default: `AWS_SECRET_ACCESS_KEY`, or the machine's own role."""
+
+
 class Store(Section):
     """Where accepted mail and its records are kept."""
 
@@ -132,7 +163,11 @@ class Store(Section):
     run in one data directory its death is known at once."""
 
     blobs: str = "file"
-    """`file`: large bodies in files under `data_dir`. `s3://bucket/prefix` is not available in this version."""
+    """Where bodies above 16 KiB lie, sealed: `file`, in files under `data_dir`; or `s3://BUCKET/PREFIX`, in object
+    storage that speaks S3, which gateways on several hosts can share."""
+
+    s3: S3 = S3()
+    """Access to the object storage that `store.blobs` names."""
 
     keys: tuple[KeySource, ...] = Field(default=(KeySource("file", "kek.key"),), min_length=1)
     """Key-encryption keys: `file:PATH` (relative to `data_dir`), `${VARIABLE}` or `credential:NAME` (systemd). The
@@ -143,3 +178,13 @@ class Store(Section):
     def database(self) -> str:
         """``sqlite``, or the URL of PostgreSQL with its password: for whoever connects, never for a log."""
         return self.url.reveal(self.password)
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """Where large bodies lie in object storage; None where they are files. Raises ``ValueError``."""
+        if self.blobs == "file":
+            return None
+        match = _BUCKET.match(self.blobs)
+        if match is None:
+            raise ValueError("expected file, or s3://BUCKET/PREFIX")
+        return Bucket(match.group(1), (match.group(2) or "").strip("/"))

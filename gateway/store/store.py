@@ -26,7 +26,9 @@ from gateway.clock import Clock, SteadyClock
 from gateway.config.model import Settings
 from gateway.errors import StoreCorrupt, StoreError
 from gateway.store import bootstrap, migrate, timekeeping
-from gateway.store.bodies import ORPHAN_AGE, BlobFiles, SealedBody, Spool, data_key_purpose, open_sealed
+from gateway.store.blob_objects import BlobObjects, open_bucket
+from gateway.store.blobs import BlobFiles, Blobs
+from gateway.store.bodies import ORPHAN_AGE, SealedBody, Spool, data_key_purpose, open_sealed
 from gateway.store.counting import adopt, has_abandoned
 from gateway.store.database import Reader, committing, open_engine, translated
 from gateway.store.incarnation import Incarnation, Lives
@@ -38,7 +40,7 @@ from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
 from gateway.store.timekeeping import ClockRecord
 from gateway.store.turnstile import OpenDoor, Turnstile
-from gateway.store.whereabouts import place_of_files, require_same_place
+from gateway.store.whereabouts import id_of_store, place_of_files, require_same_place
 from gateway.store.writer import CommitObserver, Transaction, Writer
 
 __all__ = ["COUNTED_STATES", "DELETED", "RING_KEY_OVERLAP", "SHREDDED", "Store"]
@@ -74,7 +76,7 @@ class Store:
     clock: Clock
     writer: Writer
     reader: Reader
-    files: BlobFiles
+    files: Blobs
     ring: KeyRing
     incarnation: Incarnation
     space: SpaceWatch
@@ -106,12 +108,14 @@ class Store:
                     engine = open_engine(settings.store.database, data_dir, writes=True)
                     undo.callback(engine.dispose)
                     migrate.require_current(engine)
-                    ring, loop_secret, clock_record = _open_keys(engine, settings, clock, environ, incarnation, place)
+                    ring, loop_secret, clock_record, store_id = _open_keys(
+                        engine, settings, clock, environ, incarnation, place
+                    )
                 turnstile = Turnstile(data_dir / "run") if settings.store.url.is_sqlite else OpenDoor()
                 undo.callback(turnstile.close)
                 writer = Writer(engine, incarnation.id, clock, turnstile, on_commit)
-                files = BlobFiles(data_dir / "blobs", writer.fail)
-                files.prepare()
+                files = _open_blobs(settings, store_id, writer)
+                undo.callback(files.close)
                 space = SpaceWatch(data_dir, settings.limits.free_space)
                 space.look()
                 reader = Reader(open_engine(settings.store.database, data_dir, writes=False))
@@ -267,14 +271,15 @@ class Store:
         return await self.write(job)
 
     async def sweep_orphans(self) -> list[str]:
-        """Remove body files that no row names and that are older than a day; their names."""
+        """Remove bodies that no row names and that are older than a day; their names."""
         oldest = self.clock.time() - ORPHAN_AGE
         removed: list[str] = []
-        for directory in self.files.directories():  # a part at a time: nothing here grows with the backlog
-            names = await asyncio.to_thread(self.files.older, directory, oldest)
+        loop, executor = asyncio.get_running_loop(), self.files.executor
+        parts = self.files.old(oldest)  # a part at a time: nothing here grows with the backlog
+        while (names := await loop.run_in_executor(executor, next, parts, None)) is not None:
             if names:
                 known = await self.read(partial(_known_blobs, names=names))
-                removed += await asyncio.to_thread(self.files.sweep, names, known.__contains__)
+                removed += await loop.run_in_executor(executor, self.files.sweep, names, known.__contains__)
         return removed
 
     async def close(self) -> None:
@@ -283,6 +288,7 @@ class Store:
             await self.write(lambda tx: self.incarnation.end(tx.connection, tx.now))
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.reader.close)
+        await asyncio.to_thread(self.files.close)
         self.incarnation.release()
 
 
@@ -297,13 +303,32 @@ def _known_blobs(connection: Connection, names: Sequence[str]) -> set[str]:
 
 
 def _place(settings: Settings) -> str:
-    """Where large bodies lie. Beside SQLite it is the one place that there can be."""
+    """Where large bodies lie. Files beside SQLite are at the one place that there can be."""
+    bucket = settings.store.bucket
+    if bucket is not None:
+        return str(bucket)
     return "file" if settings.store.url.is_sqlite else place_of_files(settings.data_dir / "blobs")
+
+
+def _open_blobs(settings: Settings, store_id: str, writer: Writer) -> Blobs:
+    """The place for large bodies. Raises :class:`StoreError` where it cannot be used."""
+    bucket = settings.store.bucket
+    if bucket is None:
+        files = BlobFiles(settings.data_dir / "blobs", writer.fail)
+        files.prepare()
+        return files
+    objects = BlobObjects(open_bucket(bucket, settings.store.s3), store_id)
+    try:
+        objects.require_access()
+    except StoreError:
+        objects.close()
+        raise
+    return objects
 
 
 def _open_keys(
     engine: Engine, settings: Settings, clock: Clock, environ: Mapping[str, str], incarnation: Incarnation, place: str
-) -> tuple[KeyRing, bytes, ClockRecord]:
+) -> tuple[KeyRing, bytes, ClockRecord, str]:
     """Keys, counters, loop secret, trust in the clock, our row: one transaction under the store's lock."""
     with committing(engine) as connection:
         alone(connection)
@@ -323,7 +348,8 @@ def _open_keys(
         wall = clock.wall() if isinstance(clock, SteadyClock) else clock.time()
         clock_record = timekeeping.begin(connection, wall, clock.monotonic())
         incarnation.register(connection, clock)
-    return ring, secret, clock_record
+        store_id = id_of_store(connection)
+    return ring, secret, clock_record, store_id
 
 
 def _loop_secret(connection: Connection, ring: KeyRing) -> bytes:

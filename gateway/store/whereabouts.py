@@ -18,9 +18,10 @@ from gateway.store.bootstrap import make_directory
 from gateway.store.incarnation import LEASE
 from gateway.store.schema import bodies, incarnations, meta
 
-__all__ = ["place_of_files", "require_same_place"]
+__all__ = ["id_of_store", "place_of_files", "require_same_place"]
 
 _ROW = "bodies-place"
+_ID_ROW = "store-id"
 _NAME = "ID"
 
 
@@ -49,6 +50,16 @@ def place_of_files(root: Path) -> str:
         finally:
             os.close(directory)
     return f"file:{path.read_text().strip()}"
+
+
+def id_of_store(connection: Connection) -> str:
+    """The id of this store, made with it: what stands in a bucket below another one's is not ours."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == _ID_ROW)).scalar()
+    if found is not None:
+        return bytes(found).decode()
+    made = str(uuid.uuid4())
+    connection.execute(insert(meta).values(key=_ID_ROW, value=made.encode()))
+    return made
 
 
 def require_same_place(connection: Connection, place: str, now: float) -> None:

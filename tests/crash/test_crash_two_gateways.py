@@ -1,4 +1,4 @@
-"""P1, P2, P3 with two gateways on one PostgreSQL queue: one dies under load, and the other one does its work.
+"""P1, P2, P3 with two gateways on one PostgreSQL queue and one bucket: one falls, the other does its work.
 
 They have different data directories, so that neither sees the other's locks, as on two hosts: only the lease tells.
 """
@@ -20,6 +20,7 @@ import yaml
 from gateway.testing import PostgresServer
 from tests.crash.ledger import Load
 from tests.crash.scene import Scene, scene
+from tests.object_server import ObjectServer
 from tests.peers.gateway_process import GatewayProcess, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("crash"), pytest.mark.timeout(600)]
@@ -28,18 +29,21 @@ LEASE = 6
 
 
 @contextmanager
-def pair(directory: Path, server: PostgresServer) -> Iterator[tuple[Scene, GatewayProcess]]:
+def pair(directory: Path, server: PostgresServer, objects: ObjectServer) -> Iterator[tuple[Scene, GatewayProcess]]:
     """Two gateways, not started yet; what they deliver goes to one record."""
     key = directory / "shared.key"
     key.write_text("11" * 32)
-    bodies = directory / "bodies"
-    bodies.mkdir()
     database = server.create_database()
-    store: dict[str, Any] = {"url": server.url(database), "lease": f"{LEASE}s", "keys": [f"file:{key}"]}
+    store: dict[str, Any] = {
+        "url": server.url(database),
+        "lease": f"{LEASE}s",
+        "keys": [f"file:{key}"],
+        "blobs": f"s3://{objects.create_bucket()}/mail",
+        "s3": {"endpoint": objects.endpoint, "region": "us-east-1", "access_key": "key", "secret_key": "secret"},
+    }
     places = [directory / name for name in ("one", "two")]
     for place in places:
-        (place / "data").mkdir(parents=True)
-        (place / "data" / "blobs").symlink_to(bodies)  # as on a file system that both hosts see
+        place.mkdir()
     with scene(places[0], share=0.2, seed=7, settings={"store": store}) as stage:
         settings = yaml.safe_load(stage.gateway.config.read_text())
         other = GatewayProcess(
@@ -62,9 +66,13 @@ def metric(gateway: GatewayProcess, name: str) -> float:
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_what_a_gateway_had_is_delivered_by_the_other_one(
-    tmp_path: Path, postgres_server: PostgresServer, how: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    postgres_server: PostgresServer,
+    object_server: ObjectServer,
+    how: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pair(tmp_path.resolve(), postgres_server) as (stage, other):
+    with pair(tmp_path.resolve(), postgres_server, object_server) as (stage, other):
         one = stage.gateway
         one.start()
         other.start()

@@ -15,7 +15,7 @@ from gateway.queue.records import Claim, NewMessage, Outcome
 from gateway.queue.states import LIVE, TABLE, State, StateEvent
 from gateway.store.schema import messages, recipients
 from tests.queue.queue_world import World, attempt
-from tests.store.store_world import body_files, count
+from tests.store.store_world import body_files, count, files_of
 
 OUTCOMES = [event for (state, event) in TABLE if state is State.DELIVERING and event is not StateEvent.LOST]
 
@@ -223,7 +223,7 @@ async def test_a_notice_goes_back_by_the_route_of_its_connector_and_never_in_cle
 
 async def test_a_damaged_body_does_not_keep_the_sender_from_being_told(here: World) -> None:
     claim = await here.claimed(data=b"From: x\r\n\r\n" + bytes(50_000))
-    here.store.files.path(claim.message.id).unlink()
+    files_of(here.store).path(claim.message.id).unlink()
     (made,) = await notice(here, claim)
     assert made.body.size > 0
     await here.queue.record(claim, [Outcome(1, StateEvent.FAIL)], [made])

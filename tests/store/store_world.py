@@ -15,6 +15,7 @@ from gateway.config.model import Settings
 from gateway.config.model import Store as StoreSettings
 from gateway.config.values import KeySource
 from gateway.mail.ids import uuid7
+from gateway.store.blobs import BlobFiles
 from gateway.store.bodies import SealedBody
 from gateway.store.schema import events, messages, streams
 from gateway.store.store import Store
@@ -103,6 +104,12 @@ async def keep(store: Store, data: bytes, **values: Any) -> SealedBody:
 async def read_body(store: Store, message: str) -> bytes:
     """All plain bytes of a kept body."""
     return b"".join([piece async for piece in store.body(message)])
+
+
+def files_of(store: Store) -> BlobFiles:
+    """The body files of a store that has files."""
+    assert isinstance(store.files, BlobFiles)
+    return store.files
 
 
 def body_files(data_dir: Path) -> list[Path]:

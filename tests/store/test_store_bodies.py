@@ -14,11 +14,12 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.errors import StoreCorrupt, StoreError, StoreFailed, StoreFull
-from gateway.store.bodies import INLINE_LIMIT, MEMORY_LIMIT, ORPHAN_AGE, BlobFiles
+from gateway.store.blobs import BlobFiles
+from gateway.store.bodies import INLINE_LIMIT, MEMORY_LIMIT, ORPHAN_AGE
 from gateway.store.database import translated
 from gateway.store.schema import bodies, messages
 from gateway.testing import FakeClock
-from tests.store.store_world import body_files, keep, new_id, opened, read_body, spooled
+from tests.store.store_world import body_files, files_of, keep, new_id, opened, read_body, spooled
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_LIMIT - 1, INLINE_LIMIT, INLINE_LIMIT + 1, 65536, 700_000])
@@ -48,7 +49,7 @@ async def test_every_directory_is_there_before_the_first_body(tmp_path: Path) ->
         assert [path.name for path in sorted((tmp_path / "blobs").iterdir()) if path.is_dir()] == [
             f"{n:02x}" for n in range(256)
         ]
-        assert len(store.files.directories()) == 256
+        assert len(files_of(store).directories()) == 256
 
 
 @pytest.mark.parametrize("size", [0, 100, INLINE_LIMIT + 1, 2_000_000])
@@ -157,7 +158,7 @@ async def test_orphans_go_by_age_only_and_known_files_never(tmp_path: Path) -> N
 async def test_a_row_without_its_file_is_corruption_and_says_so(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         body = await keep(store, os.urandom(100_000))
-        store.files.path(body.message).unlink()
+        files_of(store).path(body.message).unlink()
         with pytest.raises(StoreCorrupt, match="gone"):
             await read_body(store, body.message)
         with pytest.raises(StoreCorrupt, match="not in the store"):
@@ -168,7 +169,7 @@ async def test_a_row_without_its_file_is_corruption_and_says_so(tmp_path: Path) 
 async def test_a_changed_file_is_corruption(tmp_path: Path, change: str) -> None:
     async with opened(tmp_path) as store:
         body = await keep(store, os.urandom(200_000))
-        path = store.files.path(body.message)
+        path = files_of(store).path(body.message)
         data = bytearray(path.read_bytes())
         if change == "bit":
             data[100_000] ^= 1
@@ -191,7 +192,7 @@ async def test_who_stops_reading_early_leaves_no_file_open(tmp_path: Path) -> No
         body = await keep(store, os.urandom(3_000_000))
         pieces = store.body(body.message)
         await anext(pieces)
-        name = str(store.files.path(body.message))
+        name = str(files_of(store).path(body.message))
         assert name in open_files()
         await pieces.aclose()
         assert name not in open_files()
@@ -259,7 +260,7 @@ def test_what_the_system_says_has_a_meaning(code: int, kind: type[StoreError]) -
 async def test_a_body_whose_directory_is_gone_is_an_error_of_ours_and_heals(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         spool = store.spool(new_id(FakeClock()))
-        directory = store.files.path(spool.message).parent
+        directory = files_of(store).path(spool.message).parent
         directory.rmdir()
         await spool.write(b"x" * 100_000)
         with pytest.raises(StoreError):
