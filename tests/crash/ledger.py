@@ -73,11 +73,12 @@ class Client:
             self.close()
             raise
 
-    def send(self, one: Message) -> Answer:
-        """Hand over one message; the answer to the final dot, or the first refusal before it."""
+    def send(self, one: Message, *others: str) -> Answer:
+        """Hand over one message, to ``others`` too; the answer to the final dot, or the first refusal before it."""
+        recipients = [b"RCPT TO:<%b>" % address.encode("ascii") for address in (one.recipient, *others)]
         for line, wanted in (
             (b"MAIL FROM:<app@sender.example>", 250),
-            (b"RCPT TO:<" + one.recipient.encode("ascii") + b">", 250),
+            *((recipient, 250) for recipient in recipients),
             (b"DATA", 354),
         ):
             self._say(line)

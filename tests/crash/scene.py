@@ -16,9 +16,10 @@ from gateway.testing.ca import CA
 from gateway.testing.net import free_port
 from tests.peers.gateway_process import GatewayProcess, dns_server
 
-__all__ = ["DOMAIN", "Record", "Scene", "budget", "scene"]
+__all__ = ["DOMAIN", "OTHER", "Record", "Scene", "budget", "scene"]
 
 DOMAIN: Final = "flaky.example"
+OTHER: Final = "strict.example"
 _PEER: Final = "127.0.0.41"
 _CLEAR: Final = {"version": 1, "protection": {"methods": ["plain"]}}
 _ROOT: Final = Path(__file__).parents[2]
@@ -72,10 +73,12 @@ def scene(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     clear: bool = False,
+    policy: Mapping[str, Any] | None = None,
 ) -> Iterator[Scene]:
-    """A peer for :data:`DOMAIN` that puts off a ``share`` of the transactions, and a gateway over an empty store.
+    """A peer that puts off a ``share`` of the transactions, and a gateway over an empty store.
 
-    ``clear``: without TLS between the two, so that a trace shows what is said.
+    The peer serves :data:`DOMAIN` and :data:`OTHER`.
+    ``clear``: without TLS between the two, so that a trace shows what is said. ``policy``: the policy file.
     """
     directory = directory.resolve()
     directory.mkdir(exist_ok=True)
@@ -83,7 +86,8 @@ def scene(
     chain, key = ca.issue("mx.flaky.example").write(directory, "peer")
     port = free_port(_PEER)
     record, gate = Record(directory / "record"), directory / "gate"
-    zone = f"{DOMAIN}. 300 IN MX 10 mx.{DOMAIN}.\nmx.{DOMAIN}. 300 IN A {_PEER}\n"
+    zone = f"mx.{DOMAIN}. 300 IN A {_PEER}\n"
+    zone += "".join(f"{domain}. 300 IN MX 10 mx.{DOMAIN}.\n" for domain in (DOMAIN, OTHER))
     peer = subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.crash.flaky_peer", "--address", _PEER, "--port", str(port)),
@@ -114,7 +118,7 @@ def scene(
                 directory,
                 resolver=resolver,
                 settings={"delivery": delivery, "connectors": [connector], **given},
-                policies={"clear.yaml": _CLEAR} if clear else None,
+                policies={"policy.yaml": policy or _CLEAR} if policy or clear else None,
             )
             try:
                 yield Scene(gateway, record, port, gate)
