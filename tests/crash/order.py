@@ -32,7 +32,8 @@ _WRITE: Final = frozenset({"write", "pwrite64", "writev", "pwritev", "pwritev2"}
 _SEND: Final = frozenset({"write", "writev", "sendto", "sendmsg"})
 _NAMING: Final = frozenset({"rename", "renameat", "renameat2", "link", "linkat"})
 _REMOVING: Final = frozenset({"unlink", "unlinkat"})
-_DATABASE: Final = ("-wal", "-shm", "-journal", ".lock", ".log")
+#: Not bodies: the database opens its files with O_CREAT whenever it takes one more connection to itself.
+_DATABASE: Final = (".db", "-wal", "-shm", "-journal", ".lock", ".log")
 
 
 @dataclass(frozen=True, slots=True)
