@@ -62,7 +62,7 @@ def test_at_every_crash_point_of_the_accept_path(
     seconds = budget("SECONDS", 90)
     deadline = time.monotonic() + seconds
     tally = Tally()
-    with scene(tmp_path) as stage:
+    with scene(tmp_path, settings={"workers": 2}) as stage:
         stage.gateway.start()
         quiet(stage, tally, "warm", large=large)
         for kind in kinds:
