@@ -190,7 +190,7 @@ class Gateway:
             return  # how old a file is, is not known
         try:
             orphans = await self._store.sweep_orphans()
-        except StoreError as error:
+        except (StoreError, OSError) as error:  # the next start looks again
             _log.error("orphans_not_swept", error=str(error))
             return
         if orphans:

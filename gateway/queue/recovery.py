@@ -79,9 +79,10 @@ def recover(transaction: Transaction, store: Store, owner: str) -> Recovered:
     ).first()
     flights = read_flights(store.run_dir, owner) if known is not None and known.boot == boot_id() else None
     died = known is None or known.ended is None
-    # Locked in one order: another gateway may be about to do the same.
+    # What another gateway is about to take over, or a frozen one holds in a transaction that it cannot end, is passed
+    # over until the next look: waiting for it would hold up all that shares our transaction.
     query = select(recipients).where(recipients.c.claimed_by == owner).order_by(recipients.c.message, recipients.c.n)
-    rows = connection.execute(query.with_for_update()).all()
+    rows = connection.execute(query.with_for_update(skip_locked=True)).all()
     duplicates = poisoned = 0
     for row in rows:
         losses = row.losses + died

@@ -102,8 +102,9 @@ def test_what_a_gateway_had_is_delivered_by_the_other_one(
         taken = loads[0].accepted | loads[1].accepted
         wait_for("everything arrives", lambda: set(taken) <= stage.record.tokens(), seconds=120)
         took = time.monotonic() - fallen
-        claims = wait_for("the other one has said what it took over", lambda: recovered(other), seconds=LEASE + 60)
-        wait_for("nothing waits any more", lambda: not other.queue_list(), seconds=60)
+        # Also what the fallen one had claimed; at the moment of a kill that may have been nothing.
+        wait_for("nothing waits any more", lambda: not other.queue_list(), seconds=LEASE + 60)
+        claims = recovered(other)
         counted = metric(other, "gateway_possible_duplicates_total")
         if how == "frozen":
             counted += metric(one, "gateway_possible_duplicates_total")
