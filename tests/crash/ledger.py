@@ -12,7 +12,9 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Answer", "Client", "Load", "Message", "message"]
+from tests.crash.scene import Scene
+
+__all__ = ["Answer", "Client", "Load", "Message", "message", "send"]
 
 _SMALL: Final = 900
 LARGE: Final = 200_000
@@ -113,6 +115,20 @@ class Client:
                 raise ConnectionError("the gateway closed the connection")
             if line[3:4] != b"-":
                 return Answer(int(line[:3]), line[4:].decode("utf-8", "replace").strip())
+
+
+def send(stage: Scene, token: str, *, large: bool = False) -> Answer:
+    """One message over a connection of its own; a connection that is refused or cut counts as an answer 421."""
+    try:
+        client = Client(stage.gateway.address, stage.gateway.port)
+    except OSError as error:
+        return Answer(421, str(error))
+    try:
+        return client.send(message(token, large=large))
+    except OSError as error:
+        return Answer(421, str(error))
+    finally:
+        client.close()
 
 
 class Load:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.crash import tracer
-from tests.crash.ledger import Answer, Client, message
+from tests.crash.ledger import send
 from tests.crash.scene import Scene, scene
 from tests.peers.gateway_process import wait_for
 
@@ -26,18 +26,6 @@ def stage(tmp_path: Path) -> Iterator[Scene]:
     with scene(tmp_path) as made:
         made.gateway.start()
         yield made
-
-
-def send(stage: Scene, token: str, *, large: bool = False) -> Answer:
-    """One message over a connection of its own; a refused connection counts as an answer 421."""
-    try:
-        client = Client(stage.gateway.address, stage.gateway.port)
-    except OSError as error:
-        return Answer(421, str(error))
-    try:
-        return client.send(message(token, large=large))
-    finally:
-        client.close()
 
 
 def arrived(stage: Scene, *tokens: str) -> None:

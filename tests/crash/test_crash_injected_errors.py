@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.crash import tracer
-from tests.crash.ledger import Answer, Client, message
+from tests.crash.ledger import send
 from tests.crash.scene import Scene, scene
 from tests.peers.gateway_process import wait_for
 
@@ -32,20 +32,6 @@ def stage(tmp_path: Path) -> Iterator[Scene]:
     with scene(tmp_path, settings={"workers": 2}) as made:
         made.gateway.start(seconds=90)
         yield made
-
-
-def send(stage: Scene, token: str, *, large: bool = False) -> Answer:
-    """One message over a connection of its own; a connection that is refused or cut counts as an answer 421."""
-    try:
-        client = Client(stage.gateway.address, stage.gateway.port)
-    except OSError as error:
-        return Answer(421, str(error))
-    try:
-        return client.send(message(token, large=large))
-    except OSError as error:
-        return Answer(421, str(error))
-    finally:
-        client.close()
 
 
 def arrived(stage: Scene, *tokens: str, seconds: float = 60) -> None:

@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from gateway.queue.flights import Flights, flights_path, read_flights
 from gateway.queue.records import Outcome
 from gateway.queue.recovery import Recovered, sweep_run_dir
 from gateway.queue.states import State, StateEvent
 from gateway.store.incarnation import LEASE, Incarnation
-from gateway.store.schema import incarnations
+from gateway.store.schema import incarnations, recipients
 from gateway.testing import FakeClock, poll
 from tests.queue.queue_world import World
 
@@ -54,6 +54,21 @@ async def test_death_is_known_for_certain(here: World, how: str) -> None:
     assert (await here.queue.recover()).recipients == 1
     assert await here.state(message) is State.DEFERRED
     await poll(lambda: not list((here.data_dir / "run").glob(f"{name}.flights")))
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+async def test_claims_that_a_frozen_process_has_locked_hold_nobody_up(here: World) -> None:
+    worker = beside(here)
+    locked, free = (await worker.claimed()).message.id, (await worker.claimed()).message.id
+    worker.crash()
+    with here.store.writer._engine.connect() as frozen:
+        frozen.execute(select(recipients).where(recipients.c.message == locked).with_for_update())
+        async with asyncio.timeout(5):  # less than it would wait for the lock
+            assert (await here.queue.recover()).recipients == 1
+        assert (await here.state(locked), await here.state(free)) == (State.DELIVERING, State.DEFERRED)
+        frozen.rollback()
+    assert (await here.queue.recover()).recipients == 1
+    assert await here.state(locked) is State.DEFERRED
 
 
 async def test_on_another_host_only_the_lease_tells(here: World) -> None:
