@@ -163,7 +163,7 @@ class Store(Section):
     run in one data directory its death is known at once."""
 
     blobs: str = "file"
-    """Where bodies above 16 KiB lie, sealed: `file`, in files under `data_dir`; or `s3://BUCKET/PREFIX`, in object
+    """Where bodies above 128 KiB lie, sealed: `file`, in files under `data_dir`; or `s3://BUCKET/PREFIX`, in object
     storage that speaks S3, which gateways on several hosts can share."""
 
     s3: S3 = S3()

@@ -17,6 +17,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -24,15 +25,17 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.config.model import Settings
 from gateway.config.outbound import Route
+from gateway.delivery.carried import Failed, HostFailure
 from gateway.delivery.nexthop import NextHop, Unreachable, find_next_hop
 from gateway.delivery.progress import Circumstances, Progress
-from gateway.delivery.sites import Failed, HostFailure, Sites
+from gateway.delivery.sites import Sites
 from gateway.delivery.trace_fields import trace_fields
 from gateway.delivery.transaction import Transaction
 from gateway.directory.resolver import Resolver
 from gateway.errors import GuardViolation, StoreCorrupt
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.dsn import Action
+from gateway.mail.envelope import Recipient
 from gateway.mail.headers import HeaderError, decode_text, fields, split_message, without
 from gateway.mail.protection import Assurance, Method, Requirement
 from gateway.policy import MessageFacts, Policy, evaluate
@@ -247,7 +250,7 @@ class Deliverer:
     ) -> Transaction:
         envelope = claim.message.envelope
         recipients = tuple(entry.recipient.recipient for entry in group)
-        addresses = [recipient.address for recipient in recipients]
+        trace = partial(self._trace, claim)
         return Transaction(
             message_id=claim.message.id,
             sender=envelope.sender,
@@ -255,14 +258,19 @@ class Deliverer:
             body=lambda: self._body(claim),
             size=claim.message.size,
             required=required,
-            prefix=trace_fields(claim.message, self.settings().hostname, self.loop_key, addresses),
+            prefix=trace(recipients),
             eight_bit=claim.eight_bit,
             smtputf8=envelope.smtputf8,
             ret=envelope.ret,
             envid=envelope.envid,
             permit=flight.take_off,
             plain=claim.plain,
+            trace=trace,
         )
+
+    def _trace(self, claim: Claim, recipients: Sequence[Recipient]) -> bytes:
+        addresses = [recipient.address for recipient in recipients]
+        return trace_fields(claim.message, self.settings().hostname, self.loop_key, addresses)
 
     def _body(self, claim: Claim) -> AsyncIterator[bytes]:
         if claim.plain is not None:

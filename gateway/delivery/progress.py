@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.delivery.sites import Carried, HostFailure
+from gateway.delivery.carried import Carried, HostFailure
 from gateway.delivery.transaction import RecipientResult
 from gateway.delivery.verdict import combined, status_of
 from gateway.mail.attempt import Attempt, Failure, Stage, Verdict

@@ -17,7 +17,9 @@ from itertools import islice
 
 import structlog
 
+from gateway.delivery.carried import Carried, Failed, HostFailure
 from gateway.delivery.contexts import ClientCertificateError
+from gateway.delivery.joint import Job, Load
 from gateway.delivery.nexthop import Hop, NextHop
 from gateway.delivery.session import Session, SessionFailed
 from gateway.delivery.target import Environment, Target
@@ -28,9 +30,8 @@ from gateway.directory.addresses import Family, find_addresses
 from gateway.directory.destinations import DestinationGuard
 from gateway.directory.resolver import DnsError, Resolver
 from gateway.mail.attempt import Failure, Stage, TlsEvidence, Verdict
-from gateway.mail.protection import Assurance
 
-__all__ = ["Carried", "Failed", "HostFailure", "Job", "SiteLimits", "Sites"]
+__all__ = ["SiteLimits", "Sites"]
 
 _log = structlog.get_logger()
 
@@ -40,45 +41,6 @@ _MAX_ADDRESSES = 6
 _MAX_DEAD = 10_000
 #: For hosts that the administrator named.
 _EVERYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
-
-
-@dataclass(frozen=True, slots=True)
-class HostFailure:
-    """Why one address of one host was no good."""
-
-    host: str
-    address: str
-    failure: Failure
-    evidence: TlsEvidence | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A transaction took place, whatever came of it; ``before`` are the addresses that failed until it could."""
-
-    host: str
-    address: str
-    evidence: TlsEvidence | None
-    attained: Assurance
-    result: TransactionResult
-    before: tuple[HostFailure, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """No session was good enough: nothing of the message was sent."""
-
-    failures: tuple[HostFailure, ...]
-
-
-@dataclass(slots=True)
-class Job:
-    """One transaction to carry, for whom, and what to do where the peer needs 7-bit."""
-
-    origin: int
-    transaction: Transaction
-    seven_bit: Callable[[Transaction], Awaitable[Transaction]]
-    done: asyncio.Future[Carried | Failed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +118,13 @@ class Sites:
         if site.last is not None and not site.workers and site.window.is_dead(now):
             since, failed = site.last
             return _from_memory(failed, now - since)
-        job = Job(origin, transaction, seven_bit, asyncio.get_running_loop().create_future())
+        done: asyncio.Future[Carried | Failed] = asyncio.get_running_loop().create_future()
+        job = Job(origin, transaction, seven_bit, done)
         site.waiting.push(origin, job)
         site.arrived.set()
         self._staff(site)
         try:
-            return await job.done
+            return await done
         except asyncio.CancelledError:
             site.waiting.discard(origin, job)
             raise
@@ -223,38 +186,46 @@ class Sites:
         return site.waiting.pop() if site.waiting else None
 
     async def _serve(self, site: _Site, job: Job, session: Session | None) -> Session | None:
-        """Carry one job; the session to go on with, if it is still good."""
+        """Carry one job, and those that can share its transaction; the session to go on with, if it is still good."""
+        load = Load(job)
+        load.gather(site.waiting)
         try:
-            before: tuple[HostFailure, ...] = ()
-            while True:
-                if session is None or not session.alive:
-                    session, before = await self._connect(site.hop)
-                if session is None:
-                    failed = Failed(before)
-                    self._note_failure(site, failed)
-                    _settle(job, failed)
-                    self._fail_waiting(site, failed)
-                    return None
-                try:
-                    result = await self._send(session, job)
-                except StaleSession:
-                    session = None
-                    continue
-                break
-            carried = Carried(
-                session.target.host, session.target.address, session.evidence, session.attained, result, before
-            )
-            _settle(job, carried)
-            self._learn(site, result)
+            session, before = await self._carry(site, load, session)
+            if session is None:
+                failed = Failed(before)
+                self._note_failure(site, failed)
+                load.failed(failed)
+                self._fail_waiting(site, failed)
         except asyncio.CancelledError:
-            job.done.cancel()
+            load.cancel()
             raise
-        except Exception as error:  # noqa: BLE001  it belongs to the job; the worker lives on
-            if not job.done.done():
-                job.done.set_exception(error)
-            if session is not None and not session.alive:
-                session = None
+        except Exception as error:  # noqa: BLE001  the worker lives on
+            load.broken(error)
         return session if session is not None and session.alive else None
+
+    async def _carry(
+        self, site: _Site, load: Load, session: Session | None
+    ) -> tuple[Session | None, tuple[HostFailure, ...]]:
+        """One transaction over ``session`` or a new one, settled; None and what failed where nobody could connect."""
+        before: tuple[HostFailure, ...] = ()
+        while True:
+            if session is None or not session.alive:
+                session, before = await self._connect(site.hop)
+                load.gather(site.waiting)  # also those who came while we connected
+            if session is None:
+                return None, before
+            try:
+                result = await self._send(session, load)
+            except StaleSession:
+                session = None
+                continue
+            except Exception as error:  # noqa: BLE001  it belongs to the jobs; the session may be as good as before
+                load.broken(error)
+                return session, before
+            target = session.target
+            load.carried(Carried(target.host, target.address, session.evidence, session.attained, result, before))
+            self._learn(site, result)
+            return session, before
 
     def _learn(self, site: _Site, result: TransactionResult) -> None:
         """Success opens the window, a peer that is closing shrinks it; what it thinks of a message does neither."""
@@ -266,12 +237,13 @@ class Sites:
             site.last = None
             self._staff(site)
 
-    async def _send(self, session: Session, job: Job) -> TransactionResult:
+    @staticmethod
+    async def _send(session: Session, load: Load) -> TransactionResult:
+        transaction = load.transaction()
         try:
-            return await session.send(job.transaction)
+            return await session.send(transaction)
         except NeedsSevenBit:
-            job.transaction = await job.seven_bit(job.transaction)
-            return await session.send(job.transaction)
+            return await session.send(await load.seven_bit(transaction))
 
     @staticmethod
     def _fail_waiting(site: _Site, failed: Failed) -> None:
@@ -279,7 +251,7 @@ class Sites:
         if site.workers > 1:
             return
         while site.waiting:
-            _settle(site.waiting.pop(), failed)
+            site.waiting.pop().settle(failed)
 
     def _note_failure(self, site: _Site, failed: Failed) -> None:
         """Nobody could connect. What speaks of protection is not remembered: it must be seen each time."""
@@ -389,8 +361,3 @@ def _from_memory(failed: Failed, seconds: float) -> Failed:
             for entry in failed.failures
         )
     )
-
-
-def _settle(job: Job, outcome: Carried | Failed) -> None:
-    if not job.done.done():
-        job.done.set_result(outcome)

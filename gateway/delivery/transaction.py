@@ -11,7 +11,7 @@ RFC 5321 section 3.3; pipelining RFC 2920; SIZE RFC 1870; 8BITMIME RFC 6152; SMT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.config.outbound import Timeouts
@@ -61,6 +61,9 @@ class Transaction:
     the level that the session must have attained. ``eight_bit``: octets above 127 in the body. ``smtputf8``: the
     message itself needs it. ``permit`` is called directly before MAIL FROM is written and raises to stop it. ``plain``
     is the same body where it is in memory as a whole.
+
+    Transactions of one message with the same ``rendering`` say the same octets but for the prefix, which ``trace``
+    makes for any recipients: so they may become one (``joint``). Without ``trace`` this one goes alone.
     """
 
     message_id: str
@@ -76,6 +79,8 @@ class Transaction:
     envid: str = ""
     permit: Callable[[], None] | None = None
     plain: bytes | None = None
+    rendering: str = ""
+    trace: Callable[[Sequence[Recipient]], bytes] | None = None
 
     @property
     def octets(self) -> int:

@@ -7,6 +7,7 @@ waits for one of its messages, not for all of them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["TurnLine"]
@@ -40,6 +41,17 @@ class TurnLine(Generic[T]):
         item = line.popleft()
         if line:
             self._lines[origin] = line
+        self._length -= 1
+        return item
+
+    def pop_next(self, origin: int, fits: Callable[[T], bool]) -> T | None:
+        """The next one of this origin where it ``fits``, out of turn: it goes along with one whose turn it was."""
+        line = self._lines.get(origin)
+        if line is None or not fits(line[0]):
+            return None
+        item = line.popleft()
+        if not line:
+            del self._lines[origin]
         self._length -= 1
         return item
 

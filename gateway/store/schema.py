@@ -142,7 +142,7 @@ bodies = Table(
     "bodies",
     metadata,
     Column("message", String(36), ForeignKey("messages.id"), primary_key=True),
-    Column("inline", LargeBinary),  # sealed, up to 16 KiB of plain bytes
+    Column("inline", LargeBinary),  # sealed, up to 128 KiB of plain bytes
     Column("blob", String(255)),  # else the name of a sealed file or object
 )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -82,6 +83,7 @@ class _Gate:
         self._path = path
         self._patience = patience
         self._handle = self._open()
+        self._waiter: _Waiter | None = None
 
     def enter(self) -> None:
         try:
@@ -93,6 +95,8 @@ class _Gate:
         fcntl.flock(self._handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
+        if self._waiter is not None:
+            self._waiter.end()
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
@@ -101,23 +105,42 @@ class _Gate:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _wait(self) -> None:
-        handle = self._handle
-        settled, entered, given_up = threading.Lock(), threading.Event(), threading.Event()
+        if self._waiter is None:
+            self._waiter = _Waiter()
+        if not self._waiter.lock(self._handle, self._patience):
+            self._waiter = None  # it still waits, and the handle is its own now
+            self._handle = self._open()
+            raise StoreBusy("another process has been writing to the store for too long")
 
-        def wait() -> None:
+
+class _Waiter:
+    """A thread that waits for locks, one at a time; who has the patience for it waits for the thread."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._locked = threading.Semaphore(0)
+        self._settling = threading.Lock()
+        self._given_up = False
+        threading.Thread(target=self._run, name="store-turn", daemon=True).start()
+
+    def lock(self, handle: int, patience: float) -> bool:
+        """Whether the lock came in time. Where it did not, the thread closes the handle and ends, sooner or later."""
+        self._asked.put(handle)
+        if self._locked.acquire(timeout=patience):
+            return True
+        with self._settling:
+            self._given_up = not self._locked.acquire(blocking=False)
+            return not self._given_up
+
+    def end(self) -> None:
+        """No lock is wanted any more."""
+        self._asked.put(-1)
+
+    def _run(self) -> None:
+        while (handle := self._asked.get()) >= 0:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            with settled:
-                if given_up.is_set():
+            with self._settling:
+                if self._given_up:
                     os.close(handle)  # and so unlocks it
-                else:
-                    entered.set()
-
-        threading.Thread(target=wait, name="store-turn", daemon=True).start()
-        if entered.wait(self._patience):
-            return
-        with settled:
-            if entered.is_set():
-                return
-            given_up.set()
-        self._handle = self._open()  # the old one is the thread's now
-        raise StoreBusy("another process has been writing to the store for too long")
+                    return
+                self._locked.release()

@@ -21,7 +21,7 @@ from tests.peers.gateway_process import wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("crash"), pytest.mark.timeout(300)]
 
-INLINE = 16 * 1024
+INLINE = 128 * 1024
 SMALL = 900
 CALLS = (
     "open,openat,creat,write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,rename,renameat,renameat2,link,linkat,"

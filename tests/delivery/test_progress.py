@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.delivery.carried import Carried, HostFailure
 from gateway.delivery.progress import Circumstances, Progress, summed_up
-from gateway.delivery.sites import Carried, HostFailure
 from gateway.delivery.transaction import RecipientResult, TransactionResult
 from gateway.mail.address import Address
 from gateway.mail.attempt import Failure, Stage, Verdict

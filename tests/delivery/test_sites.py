@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.delivery.carried import Carried, Failed
 from gateway.delivery.nexthop import Hop, NextHop
-from gateway.delivery.sites import Carried, Failed, SiteLimits, Sites
+from gateway.delivery.sites import SiteLimits, Sites
 from gateway.delivery.target import Environment, TlsPolicy
 from gateway.delivery.transaction import Transaction
 from gateway.delivery.trust import Trust
 from gateway.directory import Answer
 from gateway.directory.destinations import DestinationGuard
+from gateway.mail.address import Address
 from gateway.mail.attempt import Verdict
+from gateway.mail.envelope import Recipient
 from gateway.mail.protection import Assurance
 from gateway.protect.sevenbit import CannotConvert
+from gateway.queue.outcomes import LeaseLost
 from gateway.testing import Behaviour, SmtpPeer, Tls, delay, free_port, poll, reply
-from tests.delivery.session_world import ADDRESS, CERTIFICATE, HOST, QUICK, ROOT, transaction
+from gateway.testing.smtp_record import Message as ReceivedMail
+from tests.delivery.session_world import ADDRESS, CERTIFICATE, HOST, QUICK, ROOT, SECRET, transaction
 
 
 class NoDns:
@@ -199,3 +205,82 @@ async def test_closing_ends_idle_connections() -> None:
         await w.carry()
         await w.sites.close()
         await w.peer.wait_sessions(1, timeout=3)
+
+
+def traced(to: str, raw: bytes = SECRET, **changes: Any) -> Transaction:
+    """One claim's part of a message; its prefix tells whom the transaction is for."""
+
+    def trace(recipients: Sequence[Recipient]) -> bytes:
+        return b"X-For: " + b",".join(str(recipient.address).encode() for recipient in recipients) + b"\r\n"
+
+    made = transaction(raw, to=(to,), trace=trace, **changes)
+    return replace(made, prefix=trace(made.recipients))
+
+
+def addresses(message: ReceivedMail) -> list[str]:
+    return message.addresses
+
+
+async def test_claims_of_one_message_that_go_to_one_site_share_a_transaction() -> None:
+    async with world() as w:
+        ends = await asyncio.gather(*(w.carry(traced(f"b@{name}.example")) for name in ("one", "two", "three")))
+        assert [len(end.result.recipients) for end in ends if isinstance(end, Carried)] == [1, 1, 1]
+        hearers = [str(end.result.recipients[0].recipient.address) for end in ends if isinstance(end, Carried)]
+        assert hearers == ["b@one.example", "b@two.example", "b@three.example"]
+        (message,) = w.peer.messages
+        assert addresses(message) == ["b@one.example", "b@two.example", "b@three.example"]
+        assert message.raw.startswith(b"X-For: b@one.example,b@two.example,b@three.example\r\n")
+
+
+async def test_each_claim_of_a_shared_transaction_hears_what_became_of_its_own_recipients() -> None:
+    behaviour = Behaviour(rcpt=[reply(250, "2.1.5 ok"), reply(550, "5.1.1 nobody"), reply(250, "2.1.5 ok")])
+    async with world(behaviour) as w:
+        ends = await asyncio.gather(*(w.carry(traced(f"b@{name}.example")) for name in ("one", "two", "three")))
+        delivered = [end.result.recipients[0].delivered for end in ends if isinstance(end, Carried)]
+        assert delivered == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"message_id": "0190-other"},
+        {"rendering": "sealed for somebody"},
+        {"required": Assurance.VERIFIED},
+        {"sender": "other@clinic.example"},
+        {"trace": None},
+    ],
+)
+async def test_what_differs_in_more_than_its_recipients_goes_alone(other: dict[str, Any]) -> None:
+    async with world() as w:
+        second = replace(traced("b@two.example"), **{**other, **sender_of(other)})
+        await asyncio.gather(w.carry(traced("b@one.example")), w.carry(second))
+        assert sorted(addresses(message) for message in w.peer.messages) == [["b@one.example"], ["b@two.example"]]
+
+
+def sender_of(changes: dict[str, Any]) -> dict[str, Any]:
+    return {"sender": Address.parse(changes["sender"])} if "sender" in changes else {}
+
+
+async def test_no_transaction_has_more_recipients_than_every_server_takes() -> None:
+    async with world() as w:
+        await asyncio.gather(*(w.carry(traced(f"b@d{n}.example")) for n in range(150)))
+        assert max(len(message.recipients) for message in w.peer.messages) == 100
+        assert sum(len(message.recipients) for message in w.peer.messages) == 150
+
+
+async def test_the_permit_of_every_claim_is_asked_before_the_shared_transaction() -> None:
+    asked: list[str] = []
+
+    def refuse() -> None:
+        asked.append("two")
+        raise LeaseLost("gone")
+
+    async with world() as w:
+        jobs = [
+            traced("b@one.example", permit=lambda: asked.append("one")),
+            traced("b@two.example", permit=refuse),
+        ]
+        ends = await asyncio.gather(*(w.carry(job) for job in jobs), return_exceptions=True)
+        assert [type(end) for end in ends] == [LeaseLost, LeaseLost]
+        assert asked == ["one", "two"]
+        assert not w.peer.messages

@@ -59,7 +59,7 @@ async def test_states_at_the_door_are_kept_and_only_live_ones_counted(here: Worl
 
 
 async def test_where_nobody_is_live_no_body_is_kept(here: World) -> None:
-    message = await here.accept("a@x.example", state=State.REJECTED, data=b"A: b\r\n\r\n" + bytes(50_000))
+    message = await here.accept("a@x.example", state=State.REJECTED, data=b"A: b\r\n\r\n" + bytes(200_000))
     assert not await here.has_body(message)
     await here.accept("b@x.example")  # what follows the first commit has happened by now
     assert body_files(here.data_dir) == []

@@ -128,7 +128,7 @@ class QueueMachine(RuleBasedStateMachine):
             )
             for number, state in enumerate(states)
         ]
-        data = b"From: x\r\n\r\n" + bytes(20_000 if large else 20)
+        data = b"From: x\r\n\r\n" + bytes(150_000 if large else 20)
 
         async def work() -> tuple[NewMessage, tuple[Claim, ...]]:
             new = await world.new(*entries, sender=sender, kind=kind, data=data)

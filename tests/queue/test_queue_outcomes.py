@@ -47,7 +47,7 @@ async def test_every_outcome_leads_where_the_table_says(here: World, event: Stat
 
 
 async def test_the_body_goes_with_the_last_recipient(here: World) -> None:
-    await here.accept("a@x.example", "b@y.example", "c@z.example", data=b"A: b\r\n\r\n" + bytes(50_000))
+    await here.accept("a@x.example", "b@y.example", "c@z.example", data=b"A: b\r\n\r\n" + bytes(200_000))
     claims = await here.claim(10)
     message = claims[0].message.id
     for number, claim in enumerate(claims):
@@ -222,7 +222,7 @@ async def test_a_notice_goes_back_by_the_route_of_its_connector_and_never_in_cle
 
 
 async def test_a_damaged_body_does_not_keep_the_sender_from_being_told(here: World) -> None:
-    claim = await here.claimed(data=b"From: x\r\n\r\n" + bytes(50_000))
+    claim = await here.claimed(data=b"From: x\r\n\r\n" + bytes(200_000))
     files_of(here.store).path(claim.message.id).unlink()
     (made,) = await notice(here, claim)
     assert made.body.size > 0

@@ -68,14 +68,14 @@ async def test_a_body_that_was_given_up_leaves_nothing(tmp_path: Path, size: int
 async def test_finishing_twice_gives_the_same_body(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         spool = store.spool(new_id(FakeClock()))
-        await spool.write(os.urandom(100_000))
+        await spool.write(os.urandom(200_000))
         assert await spool.finish() is await spool.finish()
 
 
 async def test_a_body_that_a_row_names_is_not_removed_by_giving_up(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         spool = store.spool(new_id(FakeClock()))
-        await spool.write(os.urandom(100_000))
+        await spool.write(os.urandom(200_000))
         await spool.finish()
         spool.disown()
         await spool.abort()
@@ -126,7 +126,7 @@ async def test_a_cancelled_commit_leaves_nothing_either(tmp_path: Path) -> None:
     async with opened(tmp_path / "data") as store:
         spool = store.spool(new_id(FakeClock()))
         spool._files = files
-        await spool.write(os.urandom(100_000))
+        await spool.write(os.urandom(200_000))
         finishing = asyncio.create_task(spool.finish())
         await asyncio.to_thread(files.entered.wait, 10)
         finishing.cancel()
@@ -140,8 +140,8 @@ async def test_a_cancelled_commit_leaves_nothing_either(tmp_path: Path) -> None:
 async def test_orphans_go_by_age_only_and_known_files_never(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path, clock) as store:
-        known = await keep(store, os.urandom(20_000))
-        old, young = await spooled(store, os.urandom(20_000)), await spooled(store, os.urandom(20_000))
+        known = await keep(store, os.urandom(150_000))
+        old, young = await spooled(store, os.urandom(150_000)), await spooled(store, os.urandom(150_000))
         spool = store.spool(new_id(clock))
         await spool.write(os.urandom(600_000))  # its temporary file stays, as after a crash
         now = clock.time()
@@ -151,13 +151,13 @@ async def test_orphans_go_by_age_only_and_known_files_never(tmp_path: Path) -> N
         removed = await store.sweep_orphans()
         assert sorted(removed) == sorted([str(old.blob), f"{spool.message}.tmp"])
         assert {path.name for path in body_files(tmp_path)} == {known.blob, young.blob}
-        assert len(await read_body(store, known.message)) == 20_000
+        assert len(await read_body(store, known.message)) == 150_000
         await spool.abort()
 
 
 async def test_a_row_without_its_file_is_corruption_and_says_so(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        body = await keep(store, os.urandom(100_000))
+        body = await keep(store, os.urandom(200_000))
         files_of(store).path(body.message).unlink()
         with pytest.raises(StoreCorrupt, match="gone"):
             await read_body(store, body.message)
@@ -172,7 +172,7 @@ async def test_a_changed_file_is_corruption(tmp_path: Path, change: str) -> None
         path = files_of(store).path(body.message)
         data = bytearray(path.read_bytes())
         if change == "bit":
-            data[100_000] ^= 1
+            data[200_000] ^= 1
         changed = {"cut": data[:-1], "bit": data, "longer": data + b"x", "empty": b""}[change]
         path.write_bytes(bytes(changed))
         with pytest.raises(StoreCorrupt):
@@ -210,7 +210,7 @@ def open_files() -> list[str]:
 
 async def test_shredding_takes_key_row_and_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        body = await keep(store, os.urandom(100_000))
+        body = await keep(store, os.urandom(200_000))
         await store.write(lambda tx: store.delete_body(tx, body.message))
         await store.write(lambda tx: store.delete_body(tx, body.message))  # again: nothing to do
         assert body_files(tmp_path) == []
@@ -223,7 +223,7 @@ async def test_shredding_takes_key_row_and_file(tmp_path: Path) -> None:
 
 async def test_a_shredding_that_was_undone_keeps_the_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        body = await keep(store, b"x" * 100_000)
+        body = await keep(store, b"x" * 200_000)
 
         def job(transaction: object) -> None:
             store.delete_body(transaction, body.message)  # type: ignore[arg-type]  # what a job gets
@@ -231,7 +231,7 @@ async def test_a_shredding_that_was_undone_keeps_the_file(tmp_path: Path) -> Non
 
         with pytest.raises(ValueError, match="mind"):
             await store.write(job)
-        assert await read_body(store, body.message) == b"x" * 100_000
+        assert await read_body(store, body.message) == b"x" * 200_000
 
 
 async def test_a_live_row_without_its_key_is_corruption(tmp_path: Path) -> None:
@@ -262,10 +262,10 @@ async def test_a_body_whose_directory_is_gone_is_an_error_of_ours_and_heals(tmp_
         spool = store.spool(new_id(FakeClock()))
         directory = files_of(store).path(spool.message).parent
         directory.rmdir()
-        await spool.write(b"x" * 100_000)
+        await spool.write(b"x" * 200_000)
         with pytest.raises(StoreError):
             await spool.finish()
         await spool.abort()
         directory.mkdir()
         assert store.writer.failed == ""
-        await spooled(store, b"x" * 100_000, spool.message)
+        await spooled(store, b"x" * 200_000, spool.message)

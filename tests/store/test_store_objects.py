@@ -90,8 +90,8 @@ async def test_a_body_is_whole_before_anybody_hears_of_it(
     async with opened(with_bucket(tmp_path, object_server, bucket)) as store:
         data = os.urandom(3 * PART)
         spool = store.spool(new_id(FakeClock()))
-        for start in range(0, len(data), 100_000):
-            await spool.write(data[start : start + 100_000])
+        for start in range(0, len(data), 200_000):
+            await spool.write(data[start : start + 200_000])
         before = len(objects(object_server, bucket))
         await spool.finish()
         assert 0 < before < len(objects(object_server, bucket))
@@ -129,7 +129,7 @@ async def test_what_waits_to_be_removed_is_removed_at_the_end(
     tmp_path: Path, object_server: ObjectServer, bucket: str
 ) -> None:
     async with opened(with_bucket(tmp_path, object_server, bucket)) as store:
-        bodies = [await keep(store, os.urandom(20_000)) for _ in range(5)]
+        bodies = [await keep(store, os.urandom(150_000)) for _ in range(5)]
         for body in bodies:
             await store.write(lambda tx, body=body: store.delete_body(tx, body.message))  # type: ignore[misc]  # bound at once
     assert objects(object_server, bucket) == []
@@ -144,7 +144,7 @@ async def test_orphans_go_by_age_only_and_known_bodies_and_other_stores_never(
         opened(with_bucket(tmp_path / "one", object_server, bucket), clock) as store,
         opened(with_bucket(tmp_path / "two", object_server, bucket), clock) as other,
     ):
-        known, foreign = await keep(store, os.urandom(3 * PART)), await keep(other, os.urandom(20_000))
+        known, foreign = await keep(store, os.urandom(3 * PART)), await keep(other, os.urandom(150_000))
         orphan = await spooled(store, os.urandom(2 * PART))
         cut_off = store.spool(new_id(clock))
         await cut_off.write(os.urandom(2 * PART))  # as after a kill: some parts are there, the last one is not
@@ -152,7 +152,7 @@ async def test_orphans_go_by_age_only_and_known_bodies_and_other_stores_never(
         await clock.advance(ORPHAN_AGE + 60)
         assert set(await store.sweep_orphans()) == {orphan.message, cut_off.message}
         assert len(await read_body(store, known.message)) == 3 * PART
-        assert len(await read_body(other, foreign.message)) == 20_000
+        assert len(await read_body(other, foreign.message)) == 150_000
 
 
 @pytest.mark.parametrize("change", ["gone", "last gone", "cut", "bit", "empty"])
@@ -184,7 +184,7 @@ async def test_what_is_handed_over_is_kept_nowhere(tmp_path: Path, object_server
             await spool.write(bytes(1_000_000))
             assert len(spool._sealed) < PART
             stored = sum(entry["size"] for entry in obstore.list(client(object_server, bucket)).collect())
-            assert stored + len(spool._sealed) + 100_000 > spool.size
+            assert stored + len(spool._sealed) + 200_000 > spool.size
         await spool.abort()
 
 
@@ -196,10 +196,10 @@ async def test_storage_that_went_away_is_our_fault_for_now_and_heals(
 ) -> None:
     with relay(object_server) as wire:
         async with opened(with_bucket(tmp_path, object_server, bucket, wire.endpoint)) as store:
-            body = await keep(store, b"x" * 100_000)
+            body = await keep(store, b"x" * 200_000)
             wire.cut = True
             with pytest.raises(StoreError, match="object storage") as told:
-                await keep(store, b"y" * 100_000)
+                await keep(store, b"y" * 200_000)
             assert type(told.value) is StoreError
             assert "hush" not in str(told.value)
             assert len(str(told.value).splitlines()) == 1
@@ -209,8 +209,8 @@ async def test_storage_that_went_away_is_our_fault_for_now_and_heals(
             await keep(store, b"small mail needs no object storage")
             assert store.writer.failed == ""
             wire.cut = False
-            assert await read_body(store, body.message) == b"x" * 100_000
-            await keep(store, b"y" * 100_000)
+            assert await read_body(store, body.message) == b"x" * 200_000
+            await keep(store, b"y" * 200_000)
 
 
 class Relay:
@@ -280,14 +280,14 @@ async def test_another_place_is_only_taken_while_nothing_is_lost_by_it(
     clock = FakeClock()
     given = with_bucket(tmp_path, object_server, bucket)
     async with opened(given, clock) as store:
-        body = await keep(store, b"x" * 100_000)
+        body = await keep(store, b"x" * 200_000)
     other = with_bucket(tmp_path, object_server, object_server.create_bucket())
     with pytest.raises(StoreError, match="need one place"):
         Store.open(other, clock, environ={})
     async with opened(given, clock) as store:
         await store.write(lambda tx: store.delete_body(tx, body.message))
     async with opened(other, clock) as store:
-        await keep(store, b"x" * 100_000)
+        await keep(store, b"x" * 200_000)
 
 
 def test_credentials_are_not_shown(object_server: ObjectServer) -> None:

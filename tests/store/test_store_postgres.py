@@ -253,7 +253,7 @@ async def test_a_gateway_with_body_files_of_its_own_does_not_join(tmp_path: Path
     async with opened(tmp_path / "one", clock, "${KEK}", environ={"KEK": KEY}) as store:
         with pytest.raises(StoreError, match="need one place"):
             Store.open(settings(tmp_path / "two", "${KEK}"), clock, environ={"KEK": KEY})
-        body = await keep(store, b"x" * 100_000)
+        body = await keep(store, b"x" * 200_000)
     with pytest.raises(StoreError, match="need one place"):
         Store.open(settings(tmp_path / "two", "${KEK}"), clock, environ={"KEK": KEY})
     async with opened(tmp_path / "one", clock, "${KEK}", environ={"KEK": KEY}) as store:
