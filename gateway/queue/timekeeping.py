@@ -41,6 +41,8 @@ class Timekeeper:
     @property
     def problem(self) -> str:
         """The doubt in words, "" where there is none."""
+        if not self.record.doubt:
+            return ""
         record, remedy = self.record, "nothing expires until it agrees, or `gateway queue clock accept`"
         wall = _words(self._clock.wall())
         match record.doubt:

@@ -200,3 +200,15 @@ async def test_a_connection_of_a_route_to_a_private_address_is_not_lent_to_mail_
     entry = await world.wait_state(message, "deferred", attempts=1)
     assert "private or special address" in entry["last_error"]
     assert len(world.peer.messages) == 1
+
+
+async def test_recipients_of_many_domains_that_go_to_one_smart_host_share_a_transaction(build: Build) -> None:
+    hop = {"host": RELAY, "port": "PORT", "tls": "verified"}
+    world = await build(hosts={RELAY: Host()}, delivery={"routes": {"*": hop}}, protection=PLAIN_ALLOWED)
+    to = [f"pat@{name}.example" for name in ("good", "vanity", "open", "other")]
+    message = await world.send([*to, "kim@good.example"])
+    for address in (*to, "kim@good.example"):
+        await world.wait_state(message, "delivered", to=address)
+    (found,) = world.peers[RELAY].messages
+    assert sorted(found.addresses) == sorted([*to, "kim@good.example"])
+    assert not any(address.encode() in found.raw for address in to)
