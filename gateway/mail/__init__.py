@@ -4,6 +4,7 @@
 2. ``envelope``   - envelope, recipients with DSN parameters, message, kinds
 3. ``headers``    - header fields at byte level: scan, unfold, take out
 4. ``protection`` - methods, assurance, requirement, decision
+   ``edits``      - what is to be changed in a message, as a value
 5. ``attempt``    - evidence and outcome of one try
 6. ``reply``      - SMTP replies with enhanced codes, text of strangers cleaned
 7. ``dsn``        - the text of delivery status notifications (RFC 3464)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from gateway.jsontext import to_json
+from gateway.mail.edits import NO_EDITS, Change, Edits
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -103,7 +104,8 @@ class Requirement:
     """What policy asks for one recipient.
 
     ``reason`` is the text of a reject, or what a hold waits for. ``hold_rules`` names the rules that hold, so that
-    an approval can name them. ``digest`` is that of the policy that was evaluated. Durations in seconds.
+    an approval can name them. ``digest`` is that of the policy that was evaluated. ``transforms`` is what is changed in
+    the message on its way out. Durations in seconds.
     """
 
     methods: frozenset[Method] = DEFAULT_METHODS
@@ -116,6 +118,7 @@ class Requirement:
     digest: str = ""
     prefer: tuple[Method, ...] = DEFAULT_PREFERENCE
     fallback_after: float = 900.0
+    transforms: Edits = NO_EDITS
     #: Its two plain forms, kept: a policy has few different requirements, and every message writes them down.
     _text: str | None = field(default=None, init=False, repr=False, compare=False)
     _evidence: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
@@ -124,8 +127,8 @@ class Requirement:
         """This requirement tightened by one made later: it can never come out weaker than either.
 
         Methods intersect (an empty set is held as ``contradiction``), assurance and disposition take the maximum;
-        preference, clocks and digest come from the newer one. ``plain`` stays only where both allow it: a ``require``
-        with an assurance has cut it already, and the default assurance speaks of method ``tls`` alone.
+        preference, clocks, transforms and digest come from the newer one. ``plain`` stays only where both allow it: a
+        ``require`` with an assurance has cut it already, and the default assurance speaks of method ``tls`` alone.
         """
         methods = self.methods & newer.methods
         tls = max(self.tls, newer.tls)
@@ -153,7 +156,7 @@ class Requirement:
 
     def as_json(self) -> dict[str, Any]:
         """A complete, plain form: what the queue keeps and what ``trace`` shows."""
-        return {
+        data: dict[str, Any] = {
             "methods": [str(method) for method in self.ranking()],
             "tls": str(self.tls),
             "disposition": str(self.disposition),
@@ -165,6 +168,9 @@ class Requirement:
             "prefer": [str(method) for method in self.prefer],
             "fallback_after": self.fallback_after,
         }
+        if self.transforms:
+            data["transforms"] = self.transforms.as_json()
+        return data
 
     def as_text(self) -> str:
         """:meth:`as_json` as text."""
@@ -179,7 +185,8 @@ class Requirement:
         evidence = self._evidence
         if evidence is None:
             data = self.as_json()
-            evidence = {key: data[key] for key in ("methods", "tls", "disposition", "reason", "rules", "policy")}
+            told = ("methods", "tls", "disposition", "reason", "rules", "policy", "transforms")
+            evidence = {key: data[key] for key in told if key in data}
             object.__setattr__(self, "_evidence", evidence)
         return evidence
 
@@ -197,6 +204,7 @@ class Requirement:
             digest=data["policy"],
             prefer=tuple(Method(name) for name in data["prefer"]),
             fallback_after=data["fallback_after"],
+            transforms=Edits.from_json(data.get("transforms")),
         )
 
 
@@ -229,16 +237,22 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Requirement x capabilities: the method chosen (none: nothing is left) and those passed over."""
+    """Requirement x capabilities: the method chosen (none: nothing is left) and those passed over.
+
+    ``changes``: what was changed in the message, or was not and why; None where it did not come to that yet, and what
+    is planned counts.
+    """
 
     requirement: Requirement
     method: Method | None
     passed_over: tuple[PassedOver, ...] = field(default=())
+    changes: tuple[Change, ...] | None = None
 
     def as_json(self, recipient: str, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
         """The shape that ``explain`` prints for one recipient."""
         requirement = self.requirement
         asked = requirement.as_evidence()
+        changes = requirement.transforms.planned() if self.changes is None else self.changes
         return {
             "recipient": recipient,
             "disposition": asked["disposition"],
@@ -247,7 +261,7 @@ class Decision:
             "rules": asked["rules"],
             "passed_over": [entry.as_json() for entry in self.passed_over],
             "evidence": evidence,
-            "actions": [],
+            "actions": [change.as_json() for change in changes],
             "policy": requirement.digest,
             "reason": requirement.reason,
         }

@@ -8,8 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.mail.edits import NO_EDITS, Change, Edits, Footer
 from gateway.mail.protection import Assurance, Decision, Disposition, Method, PassedOver, Requirement, RuleMatch
 
+EDITS = st.builds(
+    Edits,
+    strip_tags=st.frozensets(st.sampled_from(["secure", "geheim"])),
+    remove_headers=st.frozensets(st.sampled_from(["x-mailer", "user-agent"])),
+    add_headers=st.lists(st.tuples(st.sampled_from(["X-A", "X-B"]), st.sampled_from(["1", "ü"])), max_size=2).map(
+        tuple
+    ),
+    replace_subject=st.none() | st.sampled_from(["", "Secure message"]),
+    prepend_subject=st.lists(st.sampled_from(["[External]", "[Safe]"]), max_size=2).map(tuple),
+    footers=st.lists(st.builds(Footer, st.just("sent safely"), st.sampled_from(["", "<p>x</p>"])), max_size=2).map(
+        tuple
+    ),
+)
 REQUIREMENT = st.builds(
     Requirement,
     methods=st.frozensets(st.sampled_from(Method)),
@@ -24,6 +38,7 @@ REQUIREMENT = st.builds(
         lambda order: st.integers(0, len(order)).map(lambda length: tuple(order[:length]))
     ),
     fallback_after=st.floats(min_value=0, max_value=1e6),
+    transforms=EDITS,
 )
 
 
@@ -40,6 +55,7 @@ def test_a_join_is_never_weaker_than_either(older: Requirement, newer: Requireme
     assert {*older.hold_rules, *newer.hold_rules} == {*joined.hold_rules}
     assert {match.name for match in joined.rules} == {match.name for match in (*older.rules, *newer.rules)}
     assert (joined.digest, joined.prefer, joined.fallback_after) == (newer.digest, newer.prefer, newer.fallback_after)
+    assert joined.transforms == newer.transforms
     if not joined.methods:
         assert joined.disposition >= Disposition.HOLD
 
@@ -69,6 +85,22 @@ def test_a_reject_outlives_a_newer_hold() -> None:
 @given(REQUIREMENT)
 def test_a_requirement_survives_being_kept(requirement: Requirement) -> None:
     assert Requirement.from_json(json.loads(json.dumps(requirement.as_json()))) == requirement
+
+
+def test_a_requirement_that_was_kept_before_there_were_transforms_has_none() -> None:
+    data = Requirement().as_json()
+    assert "transforms" not in data
+    assert Requirement.from_json(data).transforms is NO_EDITS
+
+
+def test_a_decision_tells_what_is_planned_until_it_is_known_what_was_done() -> None:
+    requirement = Requirement(transforms=Edits(strip_tags=frozenset({"secure"}), footers=(Footer("sent safely"),)))
+    planned = Decision(requirement, Method.TLS).as_json("a@b.example")["actions"]
+    assert [(action["action"], action["done"]) for action in planned] == [("strip_tag", None), ("footer", None)]
+    done = Decision(requirement, Method.TLS, changes=(Change("strip_tag", "secure", done=True),))
+    assert done.as_json("a@b.example")["actions"] == [{"action": "strip_tag", "detail": "secure", "done": True}]
+    assert Decision(requirement, Method.TLS, changes=()).as_json("a@b.example")["actions"] == []
+    assert requirement.as_evidence()["transforms"] == requirement.transforms.as_json()
 
 
 @given(REQUIREMENT)
