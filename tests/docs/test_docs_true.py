@@ -143,9 +143,12 @@ def test_every_metric_that_is_named_exists(page: Path) -> None:
         assert name.removesuffix("_total") in names | later, f"{page.name}: {name}"
 
 
-@pytest.mark.parametrize("page", [ROOT / "docs/getting-started.md", ROOT / "docs/connectors.md"], ids=lambda p: p.name)
+WITH_EXAMPLES = ("getting-started", "connectors", "connect-microsoft-365", "connect-google-workspace")
+
+
+@pytest.mark.parametrize("page", [ROOT / f"docs/{name}.md" for name in WITH_EXAMPLES], ids=lambda p: p.name)
 def test_every_example_configuration_loads(page: Path, tmp_path: Path) -> None:
-    certificate, key = CA().issue("gw.clinic.example").write(tmp_path, "gw")
+    certificate, key = CA().issue("gw.clinic.example").write(tmp_path, "tls")
     for name in ("relay.secret", "relay.secret.new"):
         (tmp_path / name).write_text("0123456789abcdef0123456789abcdef\n")
     (tmp_path / "users.yaml").write_text(f'scanner-3: "{make_hash("secret")}"\n')
