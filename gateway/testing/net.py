@@ -21,6 +21,8 @@ __all__ = ["free_port", "poll", "read_until", "wait_port"]
 #: Below the range that Linux hands to outgoing connections (32768 on), so that a port found free is not taken by
 #: somebody's client before the test binds it.
 _LOWEST, _HIGHEST = 20_000, 32_000
+#: Of its own: where a test run seeds the common generator, all its processes would try the same ports in turn.
+_CHANCE = random.SystemRandom()
 
 
 def free_port(*addresses: str) -> int:
@@ -31,7 +33,7 @@ def free_port(*addresses: str) -> int:
     """
     wanted = addresses or ("127.0.0.1",)
     for _ in range(500):
-        port = random.randint(_LOWEST, _HIGHEST)
+        port = _CHANCE.randint(_LOWEST, _HIGHEST)
         if all(_bindable(address, port) for address in wanted):
             return port
     raise OSError(f"no port is free on all of {', '.join(wanted)}")
