@@ -5,6 +5,9 @@
 3. ``headers``    - header fields at byte level: scan, unfold, take out
 4. ``protection`` - methods, assurance, requirement, decision
    ``edits``      - what is to be changed in a message, as a value
+   ``rendering``  - what edits make of a message: patches over its bytes. It puts together ``footers`` (over
+   ``entities``, ``transfer``), ``header_edits`` (over ``subject_tags``, ``encoded_words``) and ``signatures``;
+   ``patches`` says what patches are
 5. ``attempt``    - evidence and outcome of one try
 6. ``reply``      - SMTP replies with enhanced codes, text of strangers cleaned
 7. ``dsn``        - the text of delivery status notifications (RFC 3464)

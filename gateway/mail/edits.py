@@ -29,6 +29,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN_IN_LINES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONGEST_VALUE = 2000
 _LONGEST_FOOTER = 50_000
+_LONGEST_TOKEN = 900
 
 #: What tells a reader's program how to read the message, and what a message must have (RFC 5322 section 3.6).
 _STRUCTURE = frozenset({"content-type", "content-transfer-encoding", "mime-version"})
@@ -71,6 +72,10 @@ class Change:
     action: str
     detail: str
     done: bool | None = None
+
+    def carried_out(self) -> Change:
+        """The same, done."""
+        return Change(self.action, self.detail, done=True)
 
     def as_json(self) -> dict[str, Any]:
         """``{"action", "detail", "done"}``."""
@@ -251,8 +256,10 @@ def _check_addition(name: str, value: str) -> None:
     if lower in _NOT_TO_ADD or lower.startswith(_NOT_TO_ADD_PREFIXES):
         raise EditError(f"the field {name} cannot be added: it is for the sender's program or a relay to write")
     _check(value, f"the value of {name}")
-    if lower in ONCE and not value.isascii():
-        raise EditError(f"the value of {name} must be ASCII: it holds addresses or message ids")
+    if lower in ONCE and (not value.isascii() or any(len(token) > _LONGEST_TOKEN for token in value.split())):
+        raise EditError(
+            f"the value of {name} must be ASCII in words that fit a line: it holds addresses or message ids"
+        )
 
 
 NO_EDITS = Edits()

@@ -9,13 +9,12 @@ This changes what a DKIM signature covered: the caller signs anew.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from email.message import Message as MimeHeader
 
 from gateway.errors import GatewayError
 from gateway.mail.headers import Field, HeaderError, fields, split_message
+from gateway.mail.transfer import to_base64, to_quoted_printable
 
 __all__ = ["MAX_SIZE", "CannotConvert", "to_seven_bit"]
 
@@ -26,7 +25,6 @@ _MAX_DEPTH = 50
 _MAX_PARTS = 1000
 
 _IDENTITY = frozenset({"7bit", "8bit"})
-_LINE = 76
 
 
 class CannotConvert(GatewayError):
@@ -153,23 +151,12 @@ def _leaf(body: bytes, kind: str, encoding: str) -> tuple[bytes, str]:
         raise CannotConvert(f"a part with encoding {encoding!r} and 8-bit octets")
     if kind.startswith(("message/", "application/pgp")):
         raise CannotConvert(f"{kind} must not be encoded")
-    in_base64 = _base64(body)
+    in_base64 = to_base64(body)
     if kind.startswith("text/"):
-        quoted = _quoted_printable(body)
+        quoted = to_quoted_printable(body)
         if len(quoted) <= len(in_base64):
             return quoted, "quoted-printable"
     return in_base64, "base64"
-
-
-def _base64(body: bytes) -> bytes:
-    return base64.encodebytes(body).replace(b"\n", b"\r\n")
-
-
-def _quoted_printable(body: bytes) -> bytes:
-    # The line ends of soft breaks are those of the first line: without one they would be bare LF.
-    if b"\r\n" in body:
-        return binascii.b2a_qp(body, istext=True)
-    return binascii.b2a_qp(body + b"\r\n", istext=True).removesuffix(b"\r\n")
 
 
 def _with_encoding(found: list[Field], encoding: str) -> bytes:
