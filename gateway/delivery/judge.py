@@ -23,7 +23,7 @@ from gateway.delivery.trust import Trust
 from gateway.mail.protection import Assurance
 from gateway.mail.reply import clean_text
 
-__all__ = ["APPROVED_CIPHERS", "MODERN_CIPHERS", "ChainVerdict", "assurance", "judge"]
+__all__ = ["APPROVED_CIPHERS", "MODERN_CIPHERS", "ChainVerdict", "assurance", "judge", "key_in_words"]
 
 #: NIST SP 800-52r2 section 3.3.1, less what has no forward secrecy or no AEAD.
 APPROVED_CIPHERS = frozenset(
@@ -85,7 +85,7 @@ def judge(chain_der: Sequence[bytes], trust: Trust, names: Sequence[str], now: f
         leaf = x509.load_der_x509_certificate(chain_der[0])
         subject = clean_text(leaf.subject.rfc4514_string(), 200)
         not_after = leaf.not_valid_after_utc.timestamp()
-        key = _key_in_words(leaf)
+        key = key_in_words(leaf)
     except Exception as error:  # noqa: BLE001 - a stranger's bytes; a parser may raise anything, and all of it means this
         reason = f"the certificate cannot be read: {clean_text(str(error), 100)}"
         return ChainVerdict(reason, reason, spki)
@@ -213,7 +213,8 @@ def _weak_key(certificate: x509.Certificate) -> str:
     return "a key of a kind that is not for TLS"
 
 
-def _key_in_words(certificate: x509.Certificate) -> str:
+def key_in_words(certificate: x509.Certificate) -> str:
+    """Kind and size of its key: ``RSA 2048``, ``EC secp256r1``; ``unknown`` where it cannot be read."""
     try:
         key = certificate.public_key()
     except Exception:  # noqa: BLE001 - an unknown kind of key is described, not refused, here

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.delivery.carried import Carried, HostFailure
 from gateway.delivery.transaction import RecipientResult
-from gateway.delivery.verdict import combined, status_of
+from gateway.delivery.verdict import cannot, status_of, summed_up
 from gateway.mail.attempt import Attempt, Failure, Stage, Verdict
 from gateway.mail.dsn import Action
 from gateway.mail.protection import Capability, Decision, Disposition, Method, Requirement
@@ -22,7 +22,7 @@ from gateway.queue.records import ClaimedRecipient, Outcome
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import StateEvent
 
-__all__ = ["Circumstances", "Progress", "summed_up"]
+__all__ = ["Circumstances", "Progress"]
 
 
 #: Nothing that is allowed would protect it (RFC 5248 registry: "encryption needed").
@@ -188,10 +188,10 @@ class Progress:
         if failure.verdict is Verdict.FINAL:
             self._bounce(trouble)
         elif failure.verdict is Verdict.DEFINITE:
-            self._cannot(trouble.method, str(failure), definite=True)
+            self.known[trouble.method] = cannot(trouble.method, failure)
             self.causes[trouble.method] = trouble.status if trouble.status.startswith("5.6.") else ""
         elif failure.verdict is Verdict.ASSURANCE and self._fallback_is_due(around.now):
-            self._cannot(trouble.method, f"{failure} (for longer than fallback_after)", definite=False)
+            self.known[trouble.method] = cannot(trouble.method, failure)
             self.causes[trouble.method] = ""
         else:
             self._defer(trouble, around)
@@ -202,9 +202,6 @@ class Progress:
             self.unsure_since = now
         # The same sum as in _defer: what was put off to that very moment must find it come.
         return now >= self.unsure_since + self.requirement.fallback_after
-
-    def _cannot(self, method: Method, reason: str, *, definite: bool) -> None:
-        self.known[method] = Capability(method, possible=False, reason=reason, definite=definite)
 
     def _bounce(self, trouble: _Trouble) -> None:
         failure = trouble.failure
@@ -275,15 +272,3 @@ class Progress:
             hold_until=hold_until,
             possible_duplicate=possible_duplicate,
         )
-
-
-def summed_up(failures: Sequence[HostFailure]) -> tuple[Failure, str]:
-    """Several hosts, several reasons: one failure with the combined verdict, and the host that decided it."""
-    causes = [failed.failure for failed in failures]
-    verdict = combined(causes)
-    worst = next((failed for failed in reversed(failures) if failed.failure.verdict is verdict), failures[-1])
-    texts = list(dict.fromkeys(str(cause) for cause in causes))
-    if len(texts) == 1:
-        failure = worst.failure
-        return Failure(failure.stage, verdict, failure.reason, failure.reply), worst.host
-    return Failure(worst.failure.stage, verdict, "; ".join(texts), None), worst.host

@@ -280,6 +280,8 @@ def _os_text(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return _handshake_text(error.reason or str(error))
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if not text and isinstance(error, ConnectionError):
+        return "the peer closed the connection"
     return clean_text(text or type(error).__name__, 200)
 
 

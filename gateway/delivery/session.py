@@ -22,12 +22,14 @@ import ssl
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
 from gateway.config.outbound import Credentials
-from gateway.delivery.judge import ChainVerdict, assurance, judge
+from gateway.delivery.judge import assurance, judge
 from gateway.delivery.peer import peer_chain
 from gateway.delivery.protocol import ConnectionFault, ConnectionLost, HandshakeFailed, OutOfStep, SmtpProtocol
+from gateway.delivery.shortfall import shortfall
 from gateway.delivery.target import Environment, Target, TlsPolicy
 from gateway.delivery.transaction import Conversation, StaleSession, Transaction, TransactionResult, foresee
 from gateway.delivery.wire import Extensions, RawReply, command_line
+from gateway.delivery.witness import Witness
 from gateway.errors import GatewayError, GuardViolation
 from gateway.mail.attempt import Failure, Stage, TlsEvidence, Verdict
 from gateway.mail.protection import Assurance
@@ -62,12 +64,18 @@ class Session:
         self._opened = self._used = environment.clock.monotonic()
         self._transactions = 0
         self._dirty = False
+        self._witness: Witness | None = None
 
     @classmethod
     async def open(
-        cls, target: Target, policy: TlsPolicy, environment: Environment, credentials: Credentials | None = None
+        cls,
+        target: Target,
+        policy: TlsPolicy,
+        environment: Environment,
+        credentials: Credentials | None = None,
+        witness: Witness | None = None,
     ) -> Session:
-        """Connect, secure, judge.
+        """Connect, secure, judge. ``witness`` hears what the session shows meanwhile.
 
         Raises :class:`SessionFailed`, and :class:`gateway.delivery.contexts.ClientCertificateError` where our own
         certificate cannot be read.
@@ -75,7 +83,10 @@ class Session:
         context = environment.contexts.get(policy.require, policy.client_certificate)
         protocol = await _connect(target, policy, environment)
         session = cls(target, policy, environment, protocol)
+        session._witness = witness
         try:
+            if witness is not None:
+                witness.connected()
             await session._establish(context, credentials)
         except BaseException:
             protocol.abort()
@@ -213,9 +224,18 @@ class Session:
         try:
             if command is not None:
                 self._protocol.command(command)
-            return await self._protocol.reply(seconds)
+            raw = await self._protocol.reply(seconds)
         except ConnectionFault as fault:
             raise self._failed(stage, verdict, str(fault)) from fault
+        if self._witness is not None:
+            self._witness.replied(stage, raw)
+        return raw
+
+    def _take_leave(self) -> None:
+        """QUIT to a peer that is in step but not good enough; its answer is not waited for."""
+        with contextlib.suppress(ConnectionFault):
+            self._protocol.write(b"QUIT\r\n")
+            self._protocol.close()
 
     def _failed(self, stage: Stage, verdict: Verdict, reason: str, raw: RawReply | None = None) -> SessionFailed:
         reply = None if raw is None else raw.reply
@@ -243,6 +263,7 @@ class Session:
         must = self.policy.starttls == "must"
         if "STARTTLS" not in self._extensions:
             if must:
+                self._take_leave()
                 raise self._failed(Stage.STARTTLS, Verdict.DEFINITE, "STARTTLS is not offered")
             return False
         seconds = self._environment.timeouts.starttls
@@ -253,6 +274,7 @@ class Session:
             verdict = Verdict.ASSURANCE if must else Verdict.TEMPORARY
             raise self._failed(Stage.STARTTLS, verdict, "the peer is closing", raw)
         if must or raw.reply.positive:
+            self._take_leave()
             raise self._failed(Stage.STARTTLS, Verdict.ASSURANCE, "STARTTLS was refused", raw)
         return False
 
@@ -280,6 +302,8 @@ class Session:
     def _judge(self, ssl_object: ssl.SSLObject) -> None:
         """Record what the session shows, attest it, and end it here where it is not enough."""
         environment, policy = self._environment, self.policy
+        if self._witness is not None:
+            self._witness.secured(ssl_object)
         version = ssl_object.version() or "unknown"
         cipher = (ssl_object.cipher() or ("unknown", "", 0))[0]
         names = self.target.reference_names
@@ -304,10 +328,8 @@ class Session:
         )
         self._protocol.attest(level)
         if level < policy.require:
-            reason = _shortfall(level, policy, verdict, f"{version} {cipher}")
-            with contextlib.suppress(ConnectionFault):
-                self._protocol.write(b"QUIT\r\n")
-                self._protocol.close()
+            reason = shortfall(self._evidence, policy)
+            self._take_leave()
             raise self._failed(Stage.JUDGE, Verdict.DEFINITE, reason)
 
     async def _authenticate(self, credentials: Credentials) -> None:
@@ -359,16 +381,3 @@ def _server_name(target: Target) -> str | None:
     except ValueError:
         return None if name.startswith("[") else name
     return None
-
-
-def _shortfall(level: Assurance, policy: TlsPolicy, verdict: ChainVerdict, suite: str) -> str:
-    """In words, why the session is not enough."""
-    if policy.spki and verdict.spki_sha256 not in policy.spki:
-        return "pin mismatch: the peer's key is not one of those pinned"
-    if level < Assurance.ENCRYPTED:
-        return f"version or cipher below the level: {suite}"
-    if verdict.chain != "ok":
-        return f"chain: {verdict.chain}"
-    if verdict.name != "ok":
-        return f"name: {verdict.name}"
-    return "the host's name could have been chosen by someone on the way: it is not authenticated"

@@ -9,7 +9,6 @@ of the sessions.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,30 +16,28 @@ from itertools import islice
 
 import structlog
 
+from gateway.delivery.candidates import MAX_ADDRESSES, certificate_unreadable, find_candidates, not_tried
 from gateway.delivery.carried import Carried, Failed, HostFailure
 from gateway.delivery.contexts import ClientCertificateError
 from gateway.delivery.joint import Job, Load
 from gateway.delivery.nexthop import Hop, NextHop
 from gateway.delivery.session import Session, SessionFailed
+from gateway.delivery.sighting import Sighting
 from gateway.delivery.target import Environment, Target
 from gateway.delivery.transaction import NeedsSevenBit, StaleSession, Transaction, TransactionResult
 from gateway.delivery.turns import TurnLine
 from gateway.delivery.window import FIRST, Window
-from gateway.directory.addresses import Family, find_addresses
+from gateway.directory.addresses import Family
 from gateway.directory.destinations import DestinationGuard
-from gateway.directory.resolver import DnsError, Resolver
-from gateway.mail.attempt import Failure, Stage, TlsEvidence, Verdict
+from gateway.directory.resolver import Resolver
+from gateway.mail.attempt import Stage, TlsEvidence, Verdict
 
 __all__ = ["SiteLimits", "Sites"]
 
 _log = structlog.get_logger()
 
-#: Most addresses that one attempt dials, over all hosts.
-_MAX_ADDRESSES = 6
 #: Sites that are remembered though nothing is on its way to them, because they are dead.
 _MAX_DEAD = 10_000
-#: For hosts that the administrator named.
-_EVERYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,7 @@ class Sites:
     """All sites that mail is on its way to.
 
     ``on_session`` hears of every session that was judged: version, attained level and result, for the metrics.
+    ``on_seen`` hears of every try to open one, for those who preview; nothing here listens to them.
     """
 
     def __init__(
@@ -86,6 +84,8 @@ class Sites:
         limits: Callable[[], SiteLimits],
         families: Callable[[], Sequence[Family]] = lambda: ("ipv4",),
         on_session: Callable[[TlsEvidence | None, str], None] = lambda _evidence, _result: None,
+        *,
+        on_seen: Callable[[Sighting], None] = lambda _seen: None,
     ) -> None:
         self._resolver = resolver
         self._environment = environment
@@ -93,6 +93,7 @@ class Sites:
         self._limits = limits
         self._families = families
         self._on_session = on_session
+        self._on_seen = on_seen
         self._sites: dict[tuple[object, ...], _Site] = {}
         self._resting: dict[tuple[object, ...], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -282,36 +283,17 @@ class Sites:
         failures = [HostFailure(host, "", failure) for host, failure in hop.excluded]
         dialled = 0
         for candidate in hop.hops:
-            for address in await self._addresses(candidate, failures):
-                if dialled >= _MAX_ADDRESSES:
-                    # What was not tried was not found wanting: all the others together are not yet "definite".
-                    reason = f"not tried: {_MAX_ADDRESSES} addresses before it failed"
-                    failure = Failure(Stage.CONNECT, Verdict.TEMPORARY, reason)
-                    failures.append(HostFailure(candidate.host, address, failure))
+            found = await find_candidates(candidate, self._resolver, self._guard(), self._families())
+            failures.extend(found.failures)
+            for address in found.addresses:
+                if dialled >= MAX_ADDRESSES:
+                    failures.append(not_tried(candidate.host, address))
                     return None, tuple(failures)
                 dialled += 1
                 session = await self._open(hop, candidate, address, failures)
                 if session is not None:
                     return session, tuple(failures)
         return None, tuple(failures)
-
-    async def _addresses(self, hop: Hop, failures: list[HostFailure]) -> tuple[str, ...]:
-        guard = _EVERYWHERE if hop.exempt else self._guard()
-        if hop.address is not None:
-            if guard.refusal(hop.address) is None:
-                return (hop.address,)
-            failures.append(_refused(hop.host, hop.address))
-            return ()
-        try:
-            found = await find_addresses(self._resolver, hop.host, guard, self._families())
-        except DnsError as error:
-            failures.append(HostFailure(hop.host, "", Failure(Stage.DNS, Verdict.TEMPORARY, str(error))))
-            return ()
-        failures.extend(_refused(hop.host, address) for address in found.refused)
-        if not found.addresses and not found.refused:
-            failure = Failure(Stage.DNS, Verdict.TEMPORARY, f"{hop.host} has no address")
-            failures.append(HostFailure(hop.host, "", failure))
-        return found.addresses
 
     async def _open(self, next_hop: NextHop, hop: Hop, address: str, failures: list[HostFailure]) -> Session | None:
         target = Target(hop.host, address, hop.port, hop.names, next_hop.source)
@@ -323,18 +305,18 @@ class Sites:
                 if error.failure.stage not in (Stage.CONNECT, Stage.GREETING, Stage.EHLO):
                     self._on_session(error.evidence, str(error.failure.verdict))
                 failures.append(HostFailure(hop.host, address, error.failure, error.evidence))
+                self._on_seen(Sighting(hop.host, hop.port, address, error.evidence, error.failure))
                 if policy.starttls == "try" and error.failure.verdict is Verdict.ASSURANCE:
                     # Opportunistic TLS that broke: policy allows this mail in clear, so it may go (RFC 7435).
                     policy = replace(policy, starttls="never")
                     continue
                 return None
             except ClientCertificateError as error:
-                # The sender may read this some day; which of our files it is, is in the log.
                 _log.error("client_certificate", host=hop.host, error=str(error))
-                reason = "our own certificate for this host cannot be loaded"
-                failures.append(HostFailure(hop.host, address, Failure(Stage.CONNECT, Verdict.TEMPORARY, reason)))
+                failures.append(certificate_unreadable(hop.host, address))
                 return None
             self._on_session(session.evidence, "ok")
+            self._on_seen(Sighting(hop.host, hop.port, address, session.evidence, None))
             return session
 
 
@@ -345,11 +327,6 @@ async def _end(session: Session) -> None:
         session.abort()
     else:
         await session.quit()
-
-
-def _refused(host: str, address: str) -> HostFailure:
-    reason = f"{address} is a private or special address; delivery.allow_networks does not list it"
-    return HostFailure(host, address, Failure(Stage.DNS, Verdict.TEMPORARY, reason))
 
 
 def _from_memory(failed: Failed, seconds: float) -> Failed:

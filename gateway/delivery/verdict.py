@@ -10,11 +10,13 @@ final                     a sufficient session refused the mail: bounce, never c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from gateway.delivery.carried import HostFailure
 from gateway.mail.attempt import Failure, Stage, Verdict
+from gateway.mail.protection import Capability, Method
 
-__all__ = ["combined", "status_of"]
+__all__ = ["cannot", "combined", "status_of", "summed_up"]
 
 #: RFC 3463 codes for failures that no reply gave one for, by the stage where they happened.
 _STATUS = {
@@ -41,6 +43,25 @@ def combined(failures: Iterable[Failure]) -> Verdict:
     if Verdict.DEFINITE in verdicts or Verdict.ASSURANCE in verdicts:
         return Verdict.ASSURANCE
     return Verdict.TEMPORARY
+
+
+def summed_up(failures: Sequence[HostFailure]) -> tuple[Failure, str]:
+    """Several hosts, several reasons: one failure with the combined verdict, and the host that decided it."""
+    causes = [failed.failure for failed in failures]
+    verdict = combined(causes)
+    worst = next((failed for failed in reversed(failures) if failed.failure.verdict is verdict), failures[-1])
+    texts = list(dict.fromkeys(str(cause) for cause in causes))
+    if len(texts) == 1:
+        failure = worst.failure
+        return Failure(failure.stage, verdict, failure.reason, failure.reply), worst.host
+    return Failure(worst.failure.stage, verdict, "; ".join(texts), None), worst.host
+
+
+def cannot(method: Method, failure: Failure, lasting: str = "for longer than fallback_after") -> Capability:
+    """What a failure says against its method: a definite one at once, another one by having lasted."""
+    definite = failure.verdict is Verdict.DEFINITE
+    reason = str(failure) if definite else f"{failure} ({lasting})"
+    return Capability(method, possible=False, reason=reason, definite=definite)
 
 
 def status_of(failure: Failure, *, permanent: bool, status: str = "") -> str:

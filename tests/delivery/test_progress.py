@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.delivery.carried import Carried, HostFailure
-from gateway.delivery.progress import Circumstances, Progress, summed_up
+from gateway.delivery.progress import Circumstances, Progress
 from gateway.delivery.transaction import RecipientResult, TransactionResult
+from gateway.delivery.verdict import summed_up
 from gateway.mail.address import Address
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.dsn import Action
