@@ -27,6 +27,7 @@ from gateway.delivery.contexts import ClientContexts
 from gateway.delivery.deliver import Deliverer
 from gateway.delivery.nexthop import guard_of
 from gateway.delivery.peer import require_peer_chain
+from gateway.delivery.prospects import Prospects
 from gateway.delivery.scheduler import Scheduler
 from gateway.delivery.sites import SiteLimits, Sites
 from gateway.delivery.target import Environment
@@ -97,6 +98,8 @@ class Gateway:
     share: Share = WHOLE
     sockets: Mapping[str, Sequence[socket.socket]] | None = None
     metrics: Metrics = field(default_factory=lambda: Metrics(__version__))
+    #: What was last seen of recipients' hosts: for previews, never for a decision.
+    prospects: Prospects = field(init=False)
     _current: Current = field(init=False)
     _store: Store = field(init=False)
     _queue: Queue = field(init=False)
@@ -136,6 +139,7 @@ class Gateway:
         self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, observer=observer)
         self._resolver = CurrentResolver(DnsResolver(settings.dns, self.clock))
         families: tuple[Family, ...] = ("ipv6", "ipv4") if ipv6_usable() else ("ipv4",)
+        self.prospects = Prospects(self.clock)
         self._sites = Sites(
             self._resolver,
             self._environment,
@@ -143,6 +147,7 @@ class Gateway:
             self._site_limits,
             families=lambda: families,
             on_session=observer.session,
+            on_seen=self.prospects.saw,
         )
         key = loop_key(self._store.loop_secret)
         deliverer = Deliverer(

@@ -9,4 +9,10 @@
 7. ``transaction``, ``wire`` - MAIL, RCPT, DATA, body; every octet checked
 8. ``progress``, ``verdict`` - what failures mean for a recipient (pure)
 9. ``trace_fields`` - what is put in front of the accepted bytes
+10. ``probe`` - what a delivery would meet at a domain, seen without sending: ``probed`` (values), ``outlook`` (what it
+    means for each demand), ``advice``, ``probe_report``; more facts by ``witness``, ``groups``, ``certificate_facts``
+11. ``prospects`` - what was last seen of each host (``sighting``), for previews only
+
+What both a delivery and a probe ask: ``candidates`` (addresses of a host), ``shortfall`` (what a session attained).
+Nothing that decides about mail imports 10 and 11.
 """
