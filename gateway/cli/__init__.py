@@ -38,6 +38,7 @@ VERBS = MappingProxyType(
         "run": ("gateway.cli.run:run", "The daemon, in the foreground."),
         "check": ("gateway.cli.check:check", "Validate the configuration and every policy file."),
         "queue": ("gateway.cli.queue:queue", "Look at waiting mail, retry, hold, release or cancel it."),
+        "probe": ("gateway.cli.probe:probe", "What mail to a domain would meet: hosts, TLS, certificates, assurance."),
         "trace": ("gateway.cli.trace:trace", "The life of a message, per recipient."),
         "store": ("gateway.cli.store:store", "Look after the store."),
         "doctor": ("gateway.cli.doctor:doctor", "Check the surroundings: DNS, network, clock, certificates, disk."),
