@@ -162,6 +162,10 @@ def _print_recipient(paper: _Paper, recipient: dict[str, Any]) -> None:
         paper.line(f"    rule {rule['name']}: {rule['effect']}", indent=6)
     for reason, group in groupby(decision["passed_over"], key=lambda passed: passed["reason"]):
         paper.line(f"    not {', '.join(passed['method'] for passed in group)}: {reason}", indent=6)
+    for action in decision["actions"]:
+        if action["done"] is not None:  # what is only planned stands with its rule
+            done = "changed" if action["done"] else "not changed"
+            paper.line(f"    {done}: {action['action']} {action['detail']}".rstrip(), indent=6)
     number = 0
     for event, follows in zip(recipient["events"], [*recipient["events"][1:], None], strict=True):
         if event["kind"] == "claimed":

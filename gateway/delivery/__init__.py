@@ -7,6 +7,7 @@
 5. ``session``, ``protocol``, ``target``, ``contexts`` - connect, EHLO, STARTTLS, the guard
 6. ``judge``, ``trust``, ``names``, ``peer`` - what a TLS session proves (pure)
 7. ``transaction``, ``wire`` - MAIL, RCPT, DATA, body; every octet checked
+   ``rendered`` - the message with what policy wants changed in it
 8. ``progress``, ``verdict`` - what failures mean for a recipient (pure)
 9. ``trace_fields`` - what is put in front of the accepted bytes
 10. ``probe`` - what a delivery would meet at a domain, seen without sending: ``probed`` (values), ``outlook`` (what it

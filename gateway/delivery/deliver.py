@@ -4,7 +4,8 @@
 2. what is held or rejected by now is not sent
 3. the best method that nothing speaks against; none left: bounce ``5.7.10`` with each method's reason
 4. where this method goes to, and what a session there must show (``nexthop``)
-5. the transaction, over a connection that a worker of that site owns (``sites``)
+5. the transaction - with what policy wants changed in the message (``rendered``) - over a connection that a worker of
+   that site owns (``sites``)
 6. what it means: delivered, refused for good, the next method, or another time (``progress``, ``verdict``)
 7. outcomes, evidence and notices in one transaction
 
@@ -28,6 +29,7 @@ from gateway.config.outbound import Route
 from gateway.delivery.carried import Failed, HostFailure
 from gateway.delivery.nexthop import NextHop, Unreachable, find_next_hop
 from gateway.delivery.progress import Circumstances, Progress
+from gateway.delivery.rendered import CannotRender, Renderer, once
 from gateway.delivery.sites import Sites
 from gateway.delivery.trace_fields import trace_fields
 from gateway.delivery.transaction import Transaction
@@ -36,8 +38,9 @@ from gateway.errors import GuardViolation, StoreCorrupt
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.dsn import Action
 from gateway.mail.envelope import Recipient
-from gateway.mail.headers import HeaderError, decode_text, fields, split_message, without
+from gateway.mail.headers import HeaderError, decode_text, fields, split_message
 from gateway.mail.protection import Assurance, Method, Requirement
+from gateway.mail.rendering import without_broken_signatures
 from gateway.policy import MessageFacts, Policy, evaluate
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
 from gateway.queue.notices import NoticeEntry, is_wanted, make_notice, return_requirement
@@ -82,6 +85,7 @@ class Deliverer:
     chance: random.Random
     loop_key: bytes
     observer: DeliveryObserver = field(default_factory=DeliveryObserver)
+    renderer: Renderer = field(default_factory=Renderer)
     #: Bound once: putting a logger together costs more than what it says.
     _log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger().bind())
 
@@ -148,19 +152,19 @@ class Deliverer:
     # -- 3 to 6: one method, for those that it is the best for --------------------------------------------------------
 
     async def _step(self, claim: Claim, pending: Sequence[Progress], flight: _Flight) -> None:
-        """Try the best method of the first recipient, for all that share it and the assurance that they need.
+        """Try the best method of the first recipient, for all that share it, the assurance they need, and the changes.
 
         A recipient with a higher need is carried apart: it must not fail those who can be reached with less.
         """
-        groups: dict[tuple[Method, Assurance], list[Progress]] = {}
+        groups: dict[tuple[Method, Assurance, str], list[Progress]] = {}
         for entry in pending:
             best = entry.choose()
             if best is not None:
                 needed = Assurance.NONE if best is Method.PLAIN else entry.requirement.tls
-                groups.setdefault((best, needed), []).append(entry)
+                groups.setdefault((best, needed, entry.requirement.transforms.key), []).append(entry)
         if not groups:
             return
-        (method, required), group = next(iter(groups.items()))
+        (method, required, _), group = next(iter(groups.items()))
         self._note_method(group, method)
         hop = await find_next_hop(
             self.resolver,
@@ -185,10 +189,19 @@ class Deliverer:
     ) -> None:
         host = hop.hops[0].host if hop.hops else ""
         try:
+            if edits := group[0].requirement.transforms:
+                transaction, changes = await self.renderer.render(transaction, edits)
+                for entry in group:
+                    entry.changes = changes
             carried = await self.sites.carry(hop, transaction, self._seven_bit, origin=claim.origin)
         except CannotConvert as error:
             failure = Failure(Stage.MAIL, Verdict.DEFINITE, f"the peer lacks 8BITMIME and {error}")
             self._not_carried(claim, group, method, HostFailure(host, "", failure), status="5.6.3")
+        except CannotRender as error:
+            _log.error("rendering_failed", message=claim.message.id, error=str(error))
+            self.observer.alarm("rendering_failed")
+            failure = Failure(Stage.MAIL, Verdict.TEMPORARY, f"what policy changes could not be changed: {error}")
+            self._not_carried(claim, group, method, HostFailure(host, "", failure))
         except StoreCorrupt as error:
             _log.critical("body_corrupt", message=claim.message.id, error=str(error))
             self.observer.alarm("body_corrupt")
@@ -274,7 +287,7 @@ class Deliverer:
 
     def _body(self, claim: Claim) -> AsyncIterator[bytes]:
         if claim.plain is not None:
-            return _once(claim.plain)
+            return once(claim.plain)
         return self.queue.store.body(claim.message.id)
 
     async def _seven_bit(self, transaction: Transaction) -> Transaction:
@@ -283,9 +296,7 @@ class Deliverer:
             raise CannotConvert("the message is too large to be rewritten")
         original = transaction.plain or b"".join([piece async for piece in transaction.body()])
         converted = await asyncio.to_thread(_rewritten, original)
-        return replace(
-            transaction, body=lambda: _once(converted), plain=converted, size=len(converted), eight_bit=False
-        )
+        return replace(transaction, body=lambda: once(converted), plain=converted, size=len(converted), eight_bit=False)
 
     # -- 7: durable ---------------------------------------------------------------------------------------------------
 
@@ -350,13 +361,8 @@ class _Flight:
 
 def _rewritten(original: bytes) -> bytes:
     """7-bit, and without the signatures that this breaks: a wrong one is worse than none (RFC 6376 section 5.3)."""
-    block, rest = split_message(to_seven_bit(original))
+    converted = to_seven_bit(original)
     try:
-        kept, _ = without(block, frozenset({"dkim-signature"}))
+        return without_broken_signatures(original, converted)
     except HeaderError as error:
         raise CannotConvert(str(error)) from error
-    return kept + rest
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

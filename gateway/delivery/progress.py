@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.delivery.carried import Carried, HostFailure
 from gateway.delivery.transaction import RecipientResult
 from gateway.delivery.verdict import cannot, status_of, summed_up
 from gateway.mail.attempt import Attempt, Failure, Stage, Verdict
 from gateway.mail.dsn import Action
+from gateway.mail.edits import Change
 from gateway.mail.protection import Capability, Decision, Disposition, Method, Requirement
 from gateway.protect.choose import choose, unavailable
 from gateway.queue.notices import NoticeEntry
@@ -70,6 +71,7 @@ class Progress:
     """The state of one recipient during an attempt; ``outcome`` is set once it is decided.
 
     ``changed``: the requirement is not the one that the row holds. ``notice``: what the sender may be told.
+    ``changes``: what was changed in the message for it; None where it did not come to that.
     ``causes``: for each method that failed for good, the status where the form of the message was the reason, else "".
     """
 
@@ -83,6 +85,7 @@ class Progress:
     outcome: Outcome | None = None
     notice: tuple[Action, NoticeEntry] | None = None
     tried: Method | None = None
+    changes: tuple[Change, ...] | None = None
     causes: dict[Method, str] = field(default_factory=dict)
 
     # -- deciding -----------------------------------------------------------------------------------------------------
@@ -256,6 +259,8 @@ class Progress:
     ) -> None:
         address = str(self.recipient.recipient.address)
         decision = self.decision or Decision(self.requirement, None)
+        if self.changes is not None:
+            decision = replace(decision, changes=self.changes)
         evidence = next((attempt.tls for attempt in reversed(self.attempts) if attempt.tls is not None), None)
         self.outcome = Outcome(
             n=self.recipient.n,

@@ -32,6 +32,7 @@ ALARMS = (
     "observe_stage",
     "poison",
     "reload_failed",
+    "rendering_failed",
     "shredding_overdue",
     "soft_refusal",
     "space",

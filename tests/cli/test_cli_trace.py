@@ -7,7 +7,10 @@ import sqlite3
 
 import pytest
 
-from gateway.cli.words import wrapped
+from gateway.cli.trace import _Paper, _print_recipient
+from gateway.cli.words import terminal, wrapped
+from gateway.mail.edits import Change
+from gateway.mail.protection import Decision, Method, Requirement
 from tests.cli.conftest import Cli
 
 
@@ -149,3 +152,15 @@ def test_wrong_usage_is_status_two(cli: Cli, arguments: list[str], words: str) -
     assert result.exit_code == 2
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_what_was_changed_is_told_and_what_was_only_planned_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    done, left_out = Change("strip_tag", "secure", done=True), Change("footer", "left out: it is signed", done=False)
+    decision = Decision(Requirement(), Method.TLS, changes=(done, left_out, Change("add_header", "X-A"))).as_json("")
+    recipient = {"recipient": "pat@good.example", "state": "delivered", "method": "tls", "decision": decision}
+    events = [{"time": 0.0, "kind": "delivered", "data": {}}]
+    _print_recipient(_Paper(terminal()), {**recipient, "next_attempt": None, "hold_reason": "", "events": events})
+    lines = capsys.readouterr().out.splitlines()
+    assert "    changed: strip_tag secure" in lines
+    assert "    not changed: footer left out: it is signed" in lines
+    assert not any("add_header" in line for line in lines)
