@@ -39,6 +39,7 @@ from gateway.directory.resolver import DnsError, DnsResolver, Resolver
 from gateway.mail.address import Address
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.protection import Assurance, Method
+from gateway.mail.reply import clean_text
 
 __all__ = ["ProbeLimits", "Prober", "capabilities", "obstacle"]
 
@@ -304,7 +305,7 @@ class _Listener(Witness):
             self._mark("greeted")
         elif stage is Stage.EHLO and reply.code == 250:
             offered = Extensions.parse(reply)
-            self.extensions = tuple(f"{name} {parameters}".rstrip() for name, parameters in offered.offered)
+            self.extensions = tuple(clean_text(f"{name} {parameters}", 200) for name, parameters in offered.offered)
             if not (self.implicit or "secured" in self.marks):
                 self.starttls = "STARTTLS" in offered
                 self.stage = Stage.STARTTLS
