@@ -210,8 +210,6 @@ def _connectors(case: _Case) -> Iterator[Problem]:
         if connector.stage is Stage.OBSERVE:
             message = f"the connector {connector.name!r} is in stage observe: its mail leaves without protection"
             yield Problem((*path, "stage"), message, note=True)
-        if connector.kinds:
-            yield Problem((*path, "kinds"), "`kinds` has no effect yet", note=True)
         if connector.return_route is not None:
             yield from _route((*path, "return_route"), connector.return_route, case)
 

@@ -248,7 +248,8 @@ class Connector(Section):
     kinds: Annotated[
         tuple[Literal["journal"], ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
     ] = ()
-    """`journal` where this connector brings journal reports."""
+    """`journal` where this connector brings journal reports: they leave by TLS, or wait for a person. From other
+    connectors a journal report is ordinary mail."""
 
     foreign_from: ForeignFrom = ForeignFrom.REFUSE
     """Mail whose From lies outside `senders`: `refuse`, or `forward` for auto-forwards and list posts (never

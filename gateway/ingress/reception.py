@@ -28,8 +28,9 @@ from gateway.ingress.refusals import Reason, from_error, refusal
 from gateway.ingress.seams import ControlHeaders, Spool, Submission
 from gateway.ingress.terms import Services
 from gateway.ingress.transaction import Transaction, not_allowed
-from gateway.mail.envelope import Envelope, Message
+from gateway.mail.envelope import Envelope, Kind, Message
 from gateway.mail.headers import Field, HeaderError, decode_text, has_non_ascii
+from gateway.mail.kind import CalendarScan, kind_of
 
 __all__ = ["Reception"]
 
@@ -51,6 +52,8 @@ class Reception:
         self._looping: frozenset[str] = frozenset()
         self._block = b""
         self._subject: str | None = ""
+        self._kept: tuple[Field, ...] = ()
+        self._calendar = CalendarScan(())
         self._spool: Spool | None = None
         self._eight_bit = False
         self._separator = 2  # bytes of the empty line still to come, which the body hash leaves out
@@ -172,6 +175,8 @@ class Reception:
         kept = self._transaction.terms.markers.strip(self._fields)
         self._block = b"".join([field.raw for field in kept])
         self._subject = _subject(kept)
+        self._kept = kept
+        self._calendar = CalendarScan(kept)
         await self._write(self._block)
 
     def _decide(self, without_dkim: Verdict, facts: MessageFacts) -> None:
@@ -207,6 +212,8 @@ class Reception:
 
     async def _body(self, piece: bytes) -> None:
         self._eight_bit = self._eight_bit or not piece.isascii()
+        if self._calendar.wanted:
+            self._calendar.feed(piece)
         await self._write(piece)
         if self._dkim is not None:
             skip = min(self._separator, len(piece))
@@ -252,7 +259,9 @@ class Reception:
             smtputf8=smtputf8,
             protocol=protocol,
         )
-        return Message(transaction.id, self._services.clock.time(), envelope, spool.size, spool.digest())
+        declared = frozenset(Kind(name) for name in connector.kinds)
+        kind = kind_of(self._kept, mail.sender, declared, self._calendar.found)
+        return Message(transaction.id, self._services.clock.time(), envelope, spool.size, spool.digest(), kind)
 
 
 def _subject(kept: Sequence[Field]) -> str | None:

@@ -2,6 +2,7 @@
 
 1. ``address``    - the one address type, and domains in normal form
 2. ``envelope``   - envelope, recipients with DSN parameters, message, kinds
+   ``kind``       - which kind a message is, by its header fields
 3. ``headers``    - header fields at byte level: scan, unfold, take out
 4. ``protection`` - methods, assurance, requirement, decision
    ``edits``      - what is to be changed in a message, as a value

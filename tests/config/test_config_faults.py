@@ -256,7 +256,6 @@ NOTES = {
     "unbuilt, empty": ("@@notify: {}", "'notify' has no effect yet"),
     "source addresses": ("delivery:\n  source_addresses: @@[192.0.2.1]", "no effect yet"),
     "observe": (one("{networks: [10.0.0.0/8]}", "    stage: @@observe"), "leaves without protection"),
-    "journal": (one("{networks: [10.0.0.0/8]}", "    kinds: @@[journal]"), "no effect yet"),
     "short secret": (one("{header: {name: X-R, value: @@hunter2}}"), "shorter than 16"),
     "clear text from the network": ("listeners: [{address: '0.0.0.0:25', tls: @@none}]", "clear text"),
     "open metrics": ("metrics: {listen: @@'0.0.0.0:9725'}", "no authentication"),
