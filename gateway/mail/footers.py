@@ -18,7 +18,7 @@ from gateway.mail.edits import Footer
 from gateway.mail.encoded_words import codec_of
 from gateway.mail.entities import Entity, Unclear, children, content_type, read_entity, single
 from gateway.mail.headers import Field
-from gateway.mail.patches import Patch
+from gateway.mail.patches import Patch, smallest_patch
 from gateway.mail.transfer import to_base64, to_quoted_printable
 
 __all__ = ["MAX_SIZE", "Footed", "add_footers"]
@@ -28,6 +28,9 @@ MAX_SIZE = 25_000_000
 
 _MAX_DEPTH = 12
 _LONGEST_LINE = 998
+#: What a part's new octets may be: they are in memory until the message is sent. A footer alone is a few of them; all
+#: of the text is new only where it gets another encoding.
+_MAX_NEW = 2_000_000
 #: So many ends of an HTML document are looked at, the last first.
 _MOST_ENDS = 20
 _IDENTITY = frozenset({"", "7bit", "8bit", "binary"})
@@ -121,15 +124,19 @@ class _Work:
         return True
 
     def _text(self, entity: Entity, *, top: bool) -> None:
-        part = _TextPart(self.message[entity.body : entity.end], entity)
+        body = self.message[entity.body : entity.end]
+        part = _TextPart(body, entity)
         part.append(self.footers)
         found = part.fields(top=top)
+        patch = smallest_patch(body, part.encoded, entity.body)
+        if len(patch.new) > _MAX_NEW:
+            raise Unclear("the text is too large to be encoded anew")
         if top:
             self.top = found
-            self.patches.append(Patch(entity.body, entity.end, part.encoded))
-        else:
+        elif found != entity.fields:
             block = b"".join([field.raw for field in found])
-            self.patches.append(Patch(entity.start, entity.end, block + b"\r\n" + part.encoded))
+            self.patches.append(Patch(entity.start, entity.body, block + b"\r\n"))
+        self.patches.append(patch)
 
 
 def _root(entity: Entity, parts: list[Entity]) -> Entity:
@@ -150,6 +157,7 @@ class _TextPart:
 
     def __init__(self, body: bytes, entity: Entity) -> None:
         self._entity = entity
+        self._body = body
         self._encoding = entity.encoding
         self._content = _decoded(body, entity.encoding)
         self._to_utf8 = False
@@ -228,10 +236,23 @@ class _TextPart:
                 return
             self._encoding = "quoted-printable"
         if self._encoding == "quoted-printable" and _holds_ascii(codec):
-            self.encoded = to_quoted_printable(re.sub(rb"\r?\n", b"\r\n", content))
+            content = re.sub(rb"\r?\n", b"\r\n", content)
+            self.encoded = self._inserted(content) or to_quoted_printable(content)
             return
         self._encoding = "base64"
         self.encoded = to_base64(content)
+
+    def _inserted(self, content: bytes) -> bytes:
+        """Quoted-printable text as it was written, with what is new in it; empty where that is not possible."""
+        if self._entity.encoding != "quoted-printable":
+            return b""
+        patch = smallest_patch(self._content, content, 0)
+        rest = self._content[patch.start :]
+        cut = self._body.rfind(rest[:6]) if rest else len(self._body)
+        if patch.start != patch.end or cut < 0:
+            return b""
+        encoded = self._body[:cut] + to_quoted_printable(patch.new) + self._body[cut:]
+        return encoded if binascii.a2b_qp(encoded) == content else b""
 
     def fields(self, *, top: bool) -> tuple[Field, ...]:
         """The part's fields, with another encoding or charset where there is one. Raises :class:`Unclear`."""

@@ -5,10 +5,10 @@ A rendering of a large message is its patches; what is between them is streamed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Patch", "Patcher", "growth", "patched"]
+__all__ = ["Patch", "Patcher", "growth", "patched", "smallest_patch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,27 @@ class Patch:
 def growth(patches: Iterable[Patch]) -> int:
     """How many octets more there are after all of them; negative where there are fewer."""
     return sum(len(patch.new) - (patch.end - patch.start) for patch in patches)
+
+
+def smallest_patch(old: bytes, new: bytes, start: int) -> Patch:
+    """The patch that makes ``new`` of ``old``, which stands at ``start``, less what both begin and end with."""
+    most = min(len(old), len(new))
+    before, after = memoryview(old), memoryview(new)
+    head = _common(most, lambda size: before[:size] == after[:size])
+    tail = _common(most - head, lambda size: before[len(old) - size :] == after[len(new) - size :])
+    return Patch(start + head, start + len(old) - tail, new[head : len(new) - tail])
+
+
+def _common(most: int, is_common: Callable[[int], bool]) -> int:
+    """The largest size for which this holds, where it holds for each smaller one."""
+    least = 0
+    while least < most:
+        middle = (least + most + 1) // 2
+        if is_common(middle):
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 def patched(data: bytes, patches: Sequence[Patch]) -> bytes:

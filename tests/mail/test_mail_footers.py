@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.mail.edits import Edits, Footer
 from gateway.mail.footers import MAX_SIZE, add_footers
-from gateway.mail.patches import Patch, Patcher, patched
+from gateway.mail.patches import Patch, Patcher, patched, smallest_patch
 from gateway.mail.rendering import Rendering, render, render_header, without_broken_signatures
 
 MARK = "sent-safely-by-gateway"
@@ -157,6 +157,19 @@ def test_html_has_it_before_the_end_of_the_body() -> None:
     assert b"x=\r\n" not in footed(text(broken, "text/html", encoding="quoted-printable"), FOOTER)[0]
 
 
+def test_quoted_printable_stays_as_it_was_written() -> None:
+    for kind, raw in (
+        ("plain", "a=3d=\r\n b=20\r\n"),
+        ("html", "<b>=3dx</b>=20=\r\n</body></html>"),
+        ("html", "=3d=\r\n"),
+    ):
+        after, _ = footed(text(raw, f"text/{kind}", encoding="quoted-printable"), UMLAUT)
+        head, _, tail = raw.partition("</body>")
+        assert head.encode() in after
+        assert tail.encode() in after
+        assert MARK in shown(after)[0][1]
+
+
 def test_html_that_cannot_hold_a_character_has_a_reference() -> None:
     for charset, raw in (("us-ascii", b"<p>a"), ("iso-8859-1", b"<p>\xfc"), ("utf-8", b"<p>\xff"), ("x-none", b"\xff")):
         after, _ = footed(text(raw, "text/html", charset=charset), UMLAUT)
@@ -274,6 +287,27 @@ PIECES = st.lists(
         b"Content-Disposition: inline"]),
     max_size=40,
 ).map(b"".join)  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["7bit", "base64", "quoted-printable"])
+def test_of_a_large_text_only_what_is_new_is_kept(encoding: str) -> None:
+    line = b"QUJD" * 19 + b"\r\n"
+    raw = HEAD + multipart("mixed", text(line * 100_000, charset="us-ascii", encoding=encoding), PDF)
+    for part in (raw, raw.replace(b"text/plain", b"text/html")):
+        rendering = render(part, Edits(footers=(FOOTER,)))
+        assert sum(len(patch.new) for patch in rendering.patches) < 400
+        assert shown(patched(part, rendering.patches))[0][1].count(MARK) == 1
+    if encoding == "7bit":
+        assert "too large to be encoded anew" in left_out(footed(raw.removeprefix(HEAD), UMLAUT)[1])
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20), st.integers(0, 5))
+def test_the_smallest_patch_makes_the_new_of_the_old(old: bytes, new: bytes, start: int) -> None:
+    for before, after in ((old, new), (old, old + new), (old, new + old), (old + new, old), (old, old)):
+        patch = smallest_patch(before, after, start)
+        head = b"x" * start
+        assert patched(head + before + b"y", (patch,)) == head + after + b"y"
+        assert old == new or (before, after) == (old, new) or len(patch.new) <= len(new)
 
 
 @given(PIECES)
