@@ -31,6 +31,8 @@ _LONGEST_VALUE = 2000
 _LONGEST_FOOTER = 50_000
 _LONGEST_TOKEN = 900
 
+# What is refused here may become less from version to version, never more: stored mail keeps its edits, and has to be
+# readable.
 #: What tells a reader's program how to read the message, and what a message must have (RFC 5322 section 3.6).
 _STRUCTURE = frozenset({"content-type", "content-transfer-encoding", "mime-version"})
 _NEEDED = frozenset({"from", "date"})

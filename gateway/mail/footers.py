@@ -28,6 +28,8 @@ MAX_SIZE = 25_000_000
 
 _MAX_DEPTH = 12
 _LONGEST_LINE = 998
+#: Longer texts are not held several times over: as octets, as characters, with the footer, encoded.
+_MAX_TEXT = 5_000_000
 #: What a part's new octets may be: they are in memory until the message is sent. A footer alone is a few of them; all
 #: of the text is new only where it gets another encoding.
 _MAX_NEW = 2_000_000
@@ -124,6 +126,8 @@ class _Work:
         return True
 
     def _text(self, entity: Entity, *, top: bool) -> None:
+        if entity.end - entity.body > _MAX_TEXT:
+            raise Unclear(f"the text is larger than {_MAX_TEXT // 1_000_000} MB")
         body = self.message[entity.body : entity.end]
         part = _TextPart(body, entity)
         part.append(self.footers)

@@ -242,6 +242,7 @@ def test_deep_and_large_messages_get_none() -> None:
     rendering = render(HEAD + text("x" * MAX_SIZE), Edits(footers=(FOOTER,), prepend_subject=("[Ext]",)))
     assert "larger than 25 MB" in left_out(rendering)
     assert rendering.patches[0].new.count(b"[Ext]") == 1
+    assert "larger than 5 MB" in left_out(footed(text("x" * 6_000_000))[1])
     assert "not at hand" in left_out(render_header(HEAD, Edits(footers=(FOOTER,))))
 
 
@@ -292,7 +293,7 @@ PIECES = st.lists(
 @pytest.mark.parametrize("encoding", ["7bit", "base64", "quoted-printable"])
 def test_of_a_large_text_only_what_is_new_is_kept(encoding: str) -> None:
     line = b"QUJD" * 19 + b"\r\n"
-    raw = HEAD + multipart("mixed", text(line * 100_000, charset="us-ascii", encoding=encoding), PDF)
+    raw = HEAD + multipart("mixed", text(line * 50_000, charset="us-ascii", encoding=encoding), PDF)
     for part in (raw, raw.replace(b"text/plain", b"text/html")):
         rendering = render(part, Edits(footers=(FOOTER,)))
         assert sum(len(patch.new) for patch in rendering.patches) < 400
