@@ -1,0 +1,135 @@
+"""The face of every detector, and one message as detectors look at it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import islice
+from typing import Any, Protocol
+
+from gateway.policy.detect.engine import MAX_MATCHES, Spans, View
+from gateway.policy.detect.gates import gates
+
+__all__ = ["BuiltIn", "Detector", "Match", "Scan", "Shared", "edition"]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A place in a text, in characters: ``text[start:end]``."""
+
+    start: int
+    end: int
+
+
+class Detector(Protocol):
+    """Finds one kind of thing. Texts come from ``normal_text``; others do no harm, but hide things between lines.
+
+    Matches are in order, do not overlap, and are at most ``MAX_MATCHES`` a text. Nothing here raises, whatever the
+    text; time and memory are linear in it. Detectors can be pickled.
+    """
+
+    @property
+    def name(self) -> str:
+        """What policy calls it."""
+        ...
+
+    def find(self, text: str) -> list[Match]:
+        """The matches in one text, as if it were the whole message."""
+        ...
+
+    def find_in_message(self, texts: Sequence[str]) -> list[list[Match]]:
+        """The matches in each of a message's texts; what stands in one may decide about another."""
+        ...
+
+    def canonical(self) -> Any:
+        """A plain form for the policy's digest: changes when what it finds may have changed."""
+        ...
+
+
+class Shared:
+    """A detector that shares with others what is known about a message."""
+
+    __slots__ = ()
+
+    def find_in(self, scan: Scan) -> list[list[Match]]:
+        """``find_in_message`` for the scan's texts, with what it knows already."""
+        raise NotImplementedError
+
+
+class Scan:
+    """One message's texts and what was found so far: several detectors look at it for little more than the cost of one.
+
+    Each text is looked through once for everything that could interest any built-in detector; most then have nothing
+    to do. What several detectors need (``phi`` and its parts) is found once.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
+        self._views: tuple[View, ...] | None = None
+        self._found: dict[object, list[list[Match]]] = {}
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The plain view of each text."""
+        if self._views is None:
+            self._views = tuple(View(text, gates()) for text in self.texts)
+        return self._views
+
+    def matches(self, detector: Detector) -> list[list[Match]]:
+        """What the detector finds in each text."""
+        if isinstance(detector, Shared):
+            return detector.find_in(self)
+        return self.once(detector, lambda: detector.find_in_message(self.texts))
+
+    def once(self, what: object, look: Callable[[], list[list[Match]]]) -> list[list[Match]]:
+        """What ``look`` gives, asked once for each ``what``."""
+        found = self._found.get(what)
+        if found is None:
+            found = self._found[what] = look()
+        return found
+
+    def count(self, detector: Detector) -> int:
+        """How many matches it has in the whole message."""
+        return sum(map(len, self.matches(detector)))
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn(Shared):
+    """A detector over the plain view of each text: a function from it to places in it."""
+
+    name: str
+    spans: Callable[[View], Spans]
+
+    def find(self, text: str) -> list[Match]:
+        """See ``Detector``."""
+        return self._matches(View(text, gates()))
+
+    def find_in_message(self, texts: Sequence[str]) -> list[list[Match]]:
+        """See ``Detector``; each text by itself."""
+        return [self.find(text) for text in texts]
+
+    def find_in(self, scan: Scan) -> list[list[Match]]:
+        """See ``Shared``."""
+        return scan.once(self.spans, lambda: [self._matches(view) for view in scan.views])
+
+    def canonical(self) -> Any:
+        """The name and the edition of the whole package."""
+        return {"detector": self.name, "edition": edition()}
+
+    def _matches(self, view: View) -> list[Match]:
+        return [Match(start, end) for start, end in islice(self.spans(view), MAX_MATCHES)]
+
+
+@cache
+def edition() -> str:
+    """A digest of this package, code and data: what built-in detectors find changes only with it."""
+    seal = hashlib.sha256()
+    package = resources.files(__package__)
+    for folder in (package, package.joinpath("data")):
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if entry.is_file():
+                seal.update(entry.name.encode() + b"\0" + hashlib.sha256(entry.read_bytes()).digest())
+    return seal.hexdigest()[:16]
