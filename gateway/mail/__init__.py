@@ -13,4 +13,8 @@
 6. ``reply``      - SMTP replies with enhanced codes, text of strangers cleaned
 7. ``dsn``        - the text of delivery status notifications (RFC 3464)
 8. ``ids``        - UUIDv7
+9. ``content``    - what a message says: texts, attachments, what could not be read; its docstring maps the rest
+                  (``mime``, ``mediatype``, ``words``, ``decoding``, ``charsets``, ``html_text``, ``flowed``,
+                  ``textforms``, ``filetype``, ``locked``, ``cms``, ``openpgp``, ``reading``, ``bodies``,
+                  ``attached``, ``gathered``, ``content_parts``)
 """
