@@ -29,7 +29,7 @@ class HtmlText(NamedTuple):
 
 
 #: More tags than any letter has; the rest is read roughly and is in doubt.
-_MAX_TOKENS = 300_000
+_MAX_TOKENS = 250_000
 _MAX_REFERENCES = 150_000
 _MAX_DATA = 200
 _MAX_KNOWN = 1000
@@ -69,16 +69,12 @@ _READ = frozenset(
     | {"summary", "content", "standby", "abbr", "cite", "action", "download", "srcdoc"}
 )
 _ADDRESSES = frozenset({"href", "src", "background", "data", "poster", "xlink:href"})
-_WORTH_READING = re.compile(
-    r"alt|title|aria|placeholder|value|label|summary|content|standby|abbr|cite|action|download|srcdoc|href|data:"
-    r"|display|font-size|hidden|visibility|opacity|float|mso-hide|width\s*:\s*0|rtl",
-    re.IGNORECASE,
-)
 _HIDING = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0*(?:\.0*)?(?:[a-z%]|\s*[;!]|\s*\Z)|mso-hide\s*:\s*all"
     r"|opacity\s*:\s*0*(?:\.0*)?(?:\s*[;!]|\s*\Z)|(?<![a-z-])(?:max-)?(?:width|height)\s*:\s*0+(?:[a-z%]|\s*[;!]|\s*\Z)",
     re.IGNORECASE,
 )
+_HIDING_WORDS = ("display", "hid", "font-size", "opacity", "width", "height")
 _IN_LINE = re.compile(r"display\s*:\s*(?:inline|table-cell|contents)|float\s*:\s*(?:left|right)", re.IGNORECASE)
 _AS_BLOCK = re.compile(r"display\s*:\s*(?:block|table|list-item|flex|grid)", re.IGNORECASE)
 _HIDING_CLASS = re.compile(
@@ -102,7 +98,7 @@ _CELL_BREAK = re.compile(rf"(?<!\s)\s*+{_CELL}[{_CELL}\s]*+")
 
 def html_text(html: str) -> HtmlText:
     """The readings of ``html``. Never raises; linear in its length."""
-    if _MARKS.search(html) is not None:
+    if _CELL in html or _SIDE in html or _HIDE in html or _SHOW in html:
         html = _CONTROLS.sub("", html)
     return _Reading().read(html)
 
@@ -233,7 +229,12 @@ class _Reading:
         if html.startswith("<!--", start):
             return self._comment(html, start + 4, depth)
         if html.startswith("<![CDATA[", start):  # text within svg; elsewhere a comment up to the next bracket
-            return start + 9
+            end = html.find(">", start)
+            end = len(html) if end < 0 else end
+            self._mute()
+            self._text(html[start + 9 : end].removesuffix("]]"))
+            self._unmute()
+            return end + 1
         if html.startswith(("<!", "<?", "</"), start):
             end = html.find(">", start)
             end = len(html) if end < 0 else end
@@ -360,10 +361,8 @@ class _Reading:
         """The same attributes come again and again in a letter: what they say is noted once."""
         known = self._known.get((name, attributes))
         if known is None:
-            known = "", False
-            if self._hiding_classes or _WORTH_READING.search(attributes) is not None:
-                self._tokens += 4  # what it costs beside a simple tag
-                known = self._attributes(name, attributes)
+            self._tokens += 4  # what it costs beside a simple tag
+            known = self._attributes(name, attributes)
             if known == ("", False) and "<" not in attributes and len(self._dull) < _MAX_KNOWN:
                 self._dull.add(attributes)
             elif len(self._known) < _MAX_KNOWN:
@@ -379,8 +378,9 @@ class _Reading:
             key = match[1].lower()
             value = match[2] or match[3] or match[4] or ""
             if key == "style":
-                style = _unescaped(value)
-                hidden = hidden or _HIDING.search(style) is not None
+                style = _unescaped(value).lower()
+                if any(word in style for word in _HIDING_WORDS):
+                    hidden = hidden or _HIDING.search(style) is not None
             elif key == "hidden":
                 hidden = True
             elif key == "class" and self._hiding_classes:
@@ -389,9 +389,9 @@ class _Reading:
                 self._reversed = True
             elif key in _READ or key in _ADDRESSES:
                 self._attribute(key, _unescaped(value).strip())
-        if _IN_LINE.search(style) is None and _AS_BLOCK.search(style) is None:
-            style = ""
-        return style, hidden
+        if "display" in style or "float" in style:
+            return style, hidden
+        return "", hidden
 
     def _attribute(self, key: str, value: str) -> None:
         if value[:5].lower() == "data:":

@@ -95,9 +95,10 @@ def read_entity(data: bytes, start: int, end: int, limit: int = MAX_HEADER) -> E
         header = header[envelope.end() :]
     fields: dict[str, list[bytes]] = {}
     for name, value in _FIELD.findall(b"\n" + header):
-        if b"\n" in value or b"\r" in value:
-            value = value.replace(b"\r", b"").replace(b"\n", b"")  # noqa: PLW2901 - unfolded (RFC 5322 section 2.2.3)
-        fields.setdefault(name.decode("ascii").lower(), []).append(value.strip(b" \t"))
+        text = value.strip()
+        if b"\n" in text or b"\r" in text:
+            text = text.replace(b"\r", b"").replace(b"\n", b"")  # unfolded (RFC 5322 section 2.2.3)
+        fields.setdefault(name.decode("ascii").lower(), []).append(text)
     sound = _SOUND.match(header)
     broken = 0 if sound is None else sound.end()
     blank = _BLANK_LINE.search(header)

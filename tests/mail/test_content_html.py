@@ -141,6 +141,8 @@ WORDS = st.text("abcdefgh123456", min_size=1, max_size=6)
 @example(["<b '>", "visible", "<b '>"])
 @example(["<a title='>'>", "visible"])
 @example(["<!-->", "visible", "-->"])
+@example(["<![CDATA[", "<a title='>'>", "visible"])
+@example(["<![CDATA[", "<a x='>visible'>"])
 def test_every_word_that_a_browsers_parser_shows_is_read(pieces: list[str]) -> None:
     """The parser of a browser is the oracle: each of its text nodes stands in one of our readings."""
     html = "<body>" + "".join(pieces)

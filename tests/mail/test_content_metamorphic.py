@@ -175,6 +175,8 @@ DISGUISES = [
     "<svg><style>{}</style></svg>",
     "<math><mi>{}</mi></math>",
     "<![CDATA[{}]]>",
+    "<svg><text>536-<![CDATA[22]]>-8726</text></svg>",
+    "<![CDATA[<a x='>{}'>",
     "<!--[if mso]><p>{}</p><![endif]-->",
     "536-<!--[if mso]>22<![endif]-->-8726",
     "536-22<!--[if !mso]><!-->-87<!--<![endif]-->26",
