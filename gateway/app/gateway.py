@@ -43,6 +43,7 @@ from gateway.ingress.terms import Terms
 from gateway.observe.metrics import Metrics
 from gateway.policy.bundle import Loaded, load_all
 from gateway.queue.queue import Queue
+from gateway.scanning import Scanners
 from gateway.store.store import Store
 
 __all__ = ["DRAIN", "Gateway", "Prepared", "loop_key", "refuse_unchangeable"]
@@ -109,6 +110,7 @@ class Gateway:
     _scheduler: Scheduler = field(init=False)
     _ingress: IngressServer = field(init=False)
     _contexts: ClientContexts = field(default_factory=ClientContexts)
+    _scanners: Scanners = field(default_factory=Scanners)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _watch: Watch = field(init=False)
     _observer: Observer = field(init=False)
@@ -156,6 +158,7 @@ class Gateway:
             self._resolver,
             self._settings,
             lambda: self._current.policy,
+            self._scanners,
             self.clock,
             chance,
             key,
@@ -163,7 +166,13 @@ class Gateway:
         )
         self._scheduler = Scheduler(self._queue, deliverer, self.clock, self.share)
         self._intake = QueueIntake(
-            self._queue, self._settings, lambda: self._current.policy, self._scheduler, self.clock, observer
+            self._queue,
+            self._settings,
+            lambda: self._current.policy,
+            self._scheduler,
+            self.clock,
+            observer,
+            self._scanners,
         )
         await self._queue.timekeeper.step()
         recovered = await self._queue.recover()
@@ -337,6 +346,7 @@ class Gateway:
             await self._scheduler.stop(DRAIN / 2)
         if hasattr(self, "_sites"):
             await self._sites.close()
+        await self._scanners.close()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:

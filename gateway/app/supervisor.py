@@ -46,6 +46,7 @@ from gateway.observe.lines import LineOutput
 from gateway.observe.log import set_up
 from gateway.observe.service import ServiceNotifier
 from gateway.policy.bundle import Loaded, load_all
+from gateway.policy.detect import prepare
 
 __all__ = ["HANG", "Supervisor", "worker_count"]
 
@@ -180,6 +181,8 @@ class Supervisor:
         for name in _LATE:
             with suppress(ImportError):
                 import_module(name)
+        if self._loaded.policy.questions.detectors:
+            prepare()
         gc.collect()
         gc.freeze()  # what is there now lives on; a collection in a child would only copy its pages
 

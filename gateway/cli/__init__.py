@@ -37,6 +37,8 @@ VERBS = MappingProxyType(
     {
         "run": ("gateway.cli.run:run", "The daemon, in the foreground."),
         "check": ("gateway.cli.check:check", "Validate the configuration and every policy file."),
+        "explain": ("gateway.cli.explain:explain", "What would become of a message, per recipient, and why."),
+        "policy": ("gateway.cli.policy:policy", "Run the policy's own tests; print its JSON Schema."),
         "queue": ("gateway.cli.queue:queue", "Look at waiting mail, retry, hold, release or cancel it."),
         "probe": ("gateway.cli.probe:probe", "What mail to a domain would meet: hosts, TLS, certificates, assurance."),
         "trace": ("gateway.cli.trace:trace", "The life of a message, per recipient."),

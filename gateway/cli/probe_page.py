@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from rich.text import Text
-
-from gateway.cli.words import ago, moment, printable, terminal, wrapped
+from gateway.cli.page import Page
+from gateway.cli.words import ago, moment
 from gateway.delivery.advice import advice, policy_for
 from gateway.delivery.outlook import Outlook, assurance_of, outlook, worst_assurance
 from gateway.delivery.probe_report import LEVELS, excluded
@@ -17,10 +16,6 @@ from gateway.mail.protection import Assurance, Method
 
 __all__ = ["page"]
 
-_WIDTH = 100
-#: Where the words of a fact begin: behind its name.
-_FACTS = 6
-_WORDS = 20
 #: Names of a certificate that are shown.
 _MOST_NAMES = 8
 
@@ -38,28 +33,9 @@ _STATUS = {
 }
 
 
-class _Page:
-    """Lines of at most :data:`_WIDTH` columns."""
-
-    def __init__(self) -> None:
-        self._console = terminal()
-        self._width = min(self._console.width, _WIDTH)
-
-    def line(self, text: str, *, indent: int = 0, style: str = "", start: int = 0, end: int | None = None) -> None:
-        """One line; what does not fit goes on below, at ``indent``. ``style`` is laid over its part."""
-        rendered = Text(wrapped(printable(text), self._width, indent=indent))
-        if style:
-            rendered.stylize(style, start, end)
-        self._console.print(rendered, soft_wrap=True)
-
-    def fact(self, name: str, words: str, *, style: str = "") -> None:
-        """A fact of an address, with its name in front."""
-        self.line(f"{'':{_FACTS}}{name:<{_WORDS - _FACTS}}{words}", indent=_WORDS, style=style, start=_WORDS)
-
-
 def page(probe: DomainProbe, notes: Iterable[str] = ()) -> None:
     """Print it; with the last of several domains ``notes``, what is to be said about all."""
-    paper = _Page()
+    paper = Page()
     name = probe.domain
     paper.line(f"{name}: {_STATUS[probe.status]}{_signed(probe.dnssec)}", indent=2, style="bold", end=len(name))
     if probe.alias:
@@ -78,7 +54,7 @@ def _signed(dnssec: bool | None) -> str:
     return {None: "", True: ", signed (DNSSEC)", False: ", not signed (DNSSEC)"}[dnssec]
 
 
-def _host(paper: _Page, probe: DomainProbe, host: HostProbe) -> None:
+def _host(paper: Page, probe: DomainProbe, host: HostProbe) -> None:
     hop = host.hop
     preference = "" if host.preference is None else f"  preference {host.preference}"
     where = f"[{hop.host}]" if ":" in hop.host else hop.host
@@ -98,7 +74,7 @@ def _host(paper: _Page, probe: DomainProbe, host: HostProbe) -> None:
         _address(paper, probe, host, address)
 
 
-def _address(paper: _Page, probe: DomainProbe, host: HostProbe, address: AddressProbe) -> None:
+def _address(paper: Page, probe: DomainProbe, host: HostProbe, address: AddressProbe) -> None:
     shown = address.shown
     level = assurance_of(shown, policy_for(probe, host), probe.ciphers)
     word = str(level) if level is not None else "not dialled" if not address.dialled else "no session"
@@ -120,7 +96,7 @@ def _address(paper: _Page, probe: DomainProbe, host: HostProbe, address: Address
             paper.fact("remedy", f"for {missing.level}: {missing.remedy}")
 
 
-def _tls(paper: _Page, probe: DomainProbe, shown: Shown) -> None:
+def _tls(paper: Page, probe: DomainProbe, shown: Shown) -> None:
     evidence = shown.evidence
     if evidence is None:
         return
@@ -152,7 +128,7 @@ def _count(certificates: int) -> str:
 # -- what it means ----------------------------------------------------------------------------------------------------
 
 
-def _verdict(paper: _Page, probe: DomainProbe) -> None:
+def _verdict(paper: Page, probe: DomainProbe) -> None:
     """For each ``tls:`` of a policy what its mail would meet; the last line sums it up."""
     plain = outlook(probe, Method.PLAIN, Assurance.NONE)
     worst = worst_assurance(probe)

@@ -38,13 +38,14 @@ class SettingsReading:
     """What came of a configuration file.
 
     ``settings`` is ``None`` only where nothing of it could be used; while there are ``faults`` it stands for the parts
-    that are right, good for looking for more faults and for nothing else.
+    that are right, good for looking for more faults and for nothing else. ``now``: when it was judged, seconds UTC.
     """
 
     document: Document
     settings: Settings | None
     faults: tuple[Fault, ...]
     notices: tuple[Notice, ...]
+    now: float | None = None
 
 
 @dataclass(slots=True)
@@ -87,13 +88,13 @@ def read_settings(path: Path, *, environ: Mapping[str, str] | None = None, now: 
     faults = list(document.faults)
     settings, pruned = _validated(document, values, surroundings, faults)
     notices: list[Notice] = []
+    moment = SystemClock().time() if now is None else now
     if settings is not None:
-        moment = SystemClock().time() if now is None else now
         for problem in check_settings(settings, broken=frozenset(pruned.broken), now=moment):
             _add(document, problem, pruned, faults, notices)
         faults += user_faults(settings)
     notices += _without_effect(document, values)
-    return SettingsReading(document, settings, in_order(faults), in_order(notices))
+    return SettingsReading(document, settings, in_order(faults), in_order(notices), moment)
 
 
 def _validated(

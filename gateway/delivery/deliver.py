@@ -29,6 +29,7 @@ from gateway.config.outbound import Route
 from gateway.delivery.carried import Failed, HostFailure
 from gateway.delivery.nexthop import NextHop, Unreachable, find_next_hop
 from gateway.delivery.progress import Circumstances, Progress
+from gateway.delivery.redecide import facts_now
 from gateway.delivery.rendered import CannotRender, Renderer, once
 from gateway.delivery.sites import Sites
 from gateway.delivery.trace_fields import trace_fields
@@ -38,15 +39,16 @@ from gateway.errors import GuardViolation, StoreCorrupt
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.dsn import Action
 from gateway.mail.envelope import Recipient
-from gateway.mail.headers import HeaderError, decode_text, fields, split_message
-from gateway.mail.protection import Assurance, Method, Requirement
+from gateway.mail.headers import HeaderError, split_message
+from gateway.mail.protection import Assurance, Method
 from gateway.mail.rendering import without_broken_signatures
 from gateway.policy import MessageFacts, Policy, evaluate
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
 from gateway.queue.notices import NoticeEntry, is_wanted, make_notice, return_requirement
 from gateway.queue.outcomes import LeaseLost
 from gateway.queue.queue import Queue, schedule_of
-from gateway.queue.records import Claim, ClaimedRecipient, NewMessage
+from gateway.queue.records import Claim, NewMessage
+from gateway.scanning import Scanners
 
 __all__ = ["Deliverer", "DeliveryObserver"]
 
@@ -81,6 +83,7 @@ class Deliverer:
     resolver: Resolver
     settings: Callable[[], Settings]
     policy: Callable[[], Policy]
+    scanners: Scanners
     clock: Clock
     chance: random.Random
     loop_key: bytes
@@ -94,7 +97,7 @@ class Deliverer:
         started = self.clock.monotonic()
         flight = _Flight(self.queue, claim.message.id)
         try:
-            progress = [await self._begin(claim, recipient) for recipient in claim.recipients]
+            progress = await self._begin(claim)
             while pending := [entry for entry in progress if entry.outcome is None]:
                 await self._step(claim, pending, flight)
             await self._record(claim, progress)
@@ -109,45 +112,33 @@ class Deliverer:
 
     # -- 1 and 2: is the decision still right? ------------------------------------------------------------------------
 
-    async def _begin(self, claim: Claim, recipient: ClaimedRecipient) -> Progress:
-        requirement, changed = recipient.requirement, False
-        policy = self.policy()
-        if claim.system:
-            now = return_requirement(self.settings(), claim.message.envelope.connector)
-            if now.tls > requirement.tls:  # the return route asks for more by now, or is gone: then never in clear
-                requirement, changed = now, True
-        elif not claim.observed and requirement.digest != policy.digest:
-            requirement, changed = requirement.join(await self._evaluate(claim, recipient, policy)), True
-        entry = Progress(recipient, requirement, changed, unsure_since=recipient.unsure_since)
-        entry.stop_where_not_to_send(self.clock.time(), schedule_of(self.settings()).expire)
-        return entry
+    async def _begin(self, claim: Claim) -> list[Progress]:
+        common: MessageFacts | None = None
+        policy, progress = self.policy(), []
+        for recipient in claim.recipients:
+            requirement, changed = recipient.requirement, False
+            if claim.system:
+                now = return_requirement(self.settings(), claim.message.envelope.connector)
+                if now.tls > requirement.tls:  # the return route asks for more by now, or is gone: then never in clear
+                    requirement, changed = now, True
+            elif not claim.observed and requirement.digest != policy.digest:
+                common = common or await self._facts(claim, policy)
+                facts = replace(common, recipient=recipient.recipient.address, approvals=recipient.approvals)
+                requirement, changed = requirement.join(evaluate(policy, facts)), True
+            entry = Progress(recipient, requirement, changed, unsure_since=recipient.unsure_since)
+            entry.stop_where_not_to_send(self.clock.time(), schedule_of(self.settings()).expire)
+            progress.append(entry)
+        return progress
 
-    async def _evaluate(self, claim: Claim, recipient: ClaimedRecipient, policy: Policy) -> Requirement:
-        """The requirement by the policy of now. The subject is read out of the sealed body."""
-        subject: str | None = ""
-        try:
-            found = [header for header in fields(await self._header(claim)) if header.name == "subject"]
-            if found:
-                subject = decode_text(found[0].value) if len(found) == 1 else None
-        except (ValueError, StoreCorrupt):
-            subject = None
-        facts = MessageFacts(
-            sender=claim.message.envelope.sender,
-            recipient=recipient.recipient.address,
-            subject=subject,
-            approvals=recipient.approvals,
+    async def _facts(self, claim: Claim, policy: Policy) -> MessageFacts:
+        return await facts_now(
+            claim.message,
+            policy,
+            lambda: self._body(claim),
+            self.scanners,
+            now=self.clock.time(),
+            header_limit=self.settings().limits.header_size,
         )
-        return evaluate(policy, facts)
-
-    async def _header(self, claim: Claim) -> bytes:
-        limit = self.settings().limits.header_size
-        data = b""
-        async for piece in self._body(claim):
-            data += piece
-            block, rest = split_message(data)
-            if rest or len(data) > limit:
-                return block
-        return split_message(data)[0]
 
     # -- 3 to 6: one method, for those that it is the best for --------------------------------------------------------
 

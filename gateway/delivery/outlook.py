@@ -21,7 +21,17 @@ from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.protection import Assurance, Capability, Method, Requirement
 from gateway.protect.choose import unavailable
 
-__all__ = ["Outlook", "assurance_of", "capabilities", "demands", "judged", "obstacle", "outlook", "worst_assurance"]
+__all__ = [
+    "Outlook",
+    "assurance_of",
+    "capabilities",
+    "carrier",
+    "demands",
+    "judged",
+    "obstacle",
+    "outlook",
+    "worst_assurance",
+]
 
 _CARRIED = (Method.TLS, Method.PLAIN)
 
@@ -113,6 +123,17 @@ def _in_order(probe: DomainProbe, way: NextHop) -> Iterator[tuple[HostProbe, Add
         yield host, None
         for address in host.addresses:
             yield host, address
+
+
+def carrier(probe: DomainProbe, method: Method, required: Assurance) -> tuple[HostProbe, AddressProbe] | None:
+    """The host and address that a delivery by this method would use; None where there is none."""
+    way, policy = probe.ways[method], demands(probe, method, required)
+    if policy is None or isinstance(way, Unreachable):
+        return None
+    for host, address in _in_order(probe, way):
+        if address is not None and judged(address.shown, policy, probe.ciphers) is None:
+            return host, address
+    return None
 
 
 def outlook(probe: DomainProbe, method: Method, level: Assurance) -> Outlook:

@@ -26,6 +26,7 @@ from gateway.queue.queue import Queue
 from gateway.queue.records import Claim, Outcome
 from gateway.queue.shares import Shares
 from gateway.queue.states import StateEvent
+from gateway.scanning import ScanBusy
 
 __all__ = ["Scheduler"]
 
@@ -180,6 +181,8 @@ class Scheduler:
             # How far it came is not known, so it counts as a possible duplicate (promise P3).
             _log.error("outcome_not_recorded", message=claim.message.id, error=str(error))
             await self._defer(claim, "the store did not work", possible_duplicate=True)
+        except ScanBusy as error:
+            await self._defer(claim, str(error))
         except Exception:  # noqa: BLE001  a fault of our own must not take the claim with it
             _log.exception("delivery_failed", message=claim.message.id)
             await self._defer(claim, "a fault of our own; the log has it under this message id")

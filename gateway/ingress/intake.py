@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,17 +25,19 @@ from gateway.errors import Refusal, StoreAway, StoreError, StoreFailed
 from gateway.ingress.seams import Submission
 from gateway.mail.address import Address
 from gateway.mail.dsn import Action
-from gateway.mail.envelope import Message, Recipient
+from gateway.mail.envelope import Message, Notify, Recipient
 from gateway.mail.ids import uuid7
 from gateway.mail.protection import Assurance, Disposition, Method, Requirement, RuleMatch
-from gateway.policy import MessageFacts, Policy, evaluate, evaluate_envelope
+from gateway.policy import ContentFacts, HeaderView, MessageFacts, Policy, evaluate, evaluate_envelope, protect_of
+from gateway.policy.kinds import UNTOLD
 from gateway.queue.accept import AlreadyAccepted
 from gateway.queue.notices import NoticeEntry, make_notice
 from gateway.queue.queue import Queue, schedule_of
 from gateway.queue.records import Claim, Idempotency, NewMessage, NewRecipient, silent_kinds
 from gateway.queue.states import State
 from gateway.queue.turns import origin_of
-from gateway.store.bodies import SealedBody, Spool
+from gateway.scanning import ScanBusy, Scanners
+from gateway.store.bodies import SealedBody, Spool, open_sealed
 
 __all__ = ["Dispatch", "IntakeObserver", "QueueIntake"]
 
@@ -73,6 +76,7 @@ class QueueIntake:
     dispatch: Dispatch
     clock: Clock
     observer: IntakeObserver
+    scanners: Scanners
     stopping: bool = False
 
     def ready(self) -> Refusal | None:
@@ -126,7 +130,7 @@ class QueueIntake:
         """Judge and keep. Raises :class:`Refusal` and :class:`StoreError`; then nothing was kept."""
         spool = submission.spool
         assert isinstance(spool, Spool)
-        recipients = self._judge(submission)
+        recipients = await self._judge(submission, spool)
         self._refuse_where_due(submission, recipients)
         body = await spool.finish()
         self.queue.store.space.require()
@@ -149,30 +153,66 @@ class QueueIntake:
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
-    def _judge(self, submission: Submission) -> list[NewRecipient]:
+    async def _judge(self, submission: Submission, spool: Spool) -> list[NewRecipient]:
         started = self.clock.monotonic()
-        matched: set[str] = set()
-        judged = []
-        for recipient in submission.message.envelope.recipients:
-            entry = self._judge_one(submission, recipient)
-            matched.update(match.name for match in entry.requirement.rules)
-            judged.append(entry)
+        policy = self.policy()
+        common = await self._facts(submission, spool, policy)
+        judged = [
+            self._judge_one(submission, recipient, common, policy)
+            for recipient in submission.message.envelope.recipients
+        ]
+        judged += self._copies(submission, judged, common, policy)
+        matched = {match.name for entry in judged for match in entry.requirement.rules}
         self.observer.evaluated(self.clock.monotonic() - started, matched)
         return judged
 
-    def _judge_one(self, submission: Submission, recipient: Recipient) -> NewRecipient:
-        policy = self.policy()
-        recipient = self._aliased(recipient)
-        address = recipient.address
-        protect = _protect(submission.control.protect)
-        facts = MessageFacts(
-            sender=submission.message.envelope.sender,
-            recipient=address,
+    async def _facts(self, submission: Submission, spool: Spool, policy: Policy) -> MessageFacts:
+        """What is the same for all recipients; the address of the first one stands for each."""
+        message = submission.message
+        return MessageFacts(
+            sender=message.envelope.sender,
+            recipient=message.envelope.recipients[0].address,
             subject=submission.subject,
             tags=submission.control.tags,
-            protect=protect,
+            protect=protect_of(submission.control.protect),
+            author=submission.author,
+            connector=submission.connector.name,
+            kind=message.kind,
+            header=HeaderView(submission.header_block) if policy.asks_header else None,
+            size=message.size,
+            recipients=len(message.envelope.recipients),
+            time=self.clock.time(),
+            content=await self._content(spool, policy) if policy.questions else None,
         )
-        requirement = evaluate(policy, facts)
+
+    async def _content(self, spool: Spool, policy: Policy) -> ContentFacts:
+        """What is in the message. One that is not in memory is read from where it was sealed. Raises ``Refusal``."""
+        plain = spool.plain
+        try:
+            if plain is not None:
+                return await self.scanners.examine(policy.examiner, plain)
+            body = await spool.finish()
+            async with aclosing(
+                open_sealed(
+                    self.queue.store.files,
+                    message=body.message,
+                    key=body.key,
+                    inline=body.inline,
+                    blob=body.blob,
+                    size=body.size,
+                    digest=body.digest,
+                )
+            ) as pieces:
+                return await self.scanners.examine(policy.examiner, pieces)
+        except ScanBusy as busy:
+            raise Refusal(451, "4.3.2", ScanBusy.public, reason="scanners_busy", detail=str(busy)) from busy
+
+    def _judge_one(
+        self, submission: Submission, recipient: Recipient, common: MessageFacts, policy: Policy
+    ) -> NewRecipient:
+        recipient = self._aliased(recipient)
+        address = recipient.address
+        requirement = evaluate(policy, replace(common, recipient=address))
         if self._is_local(address):
             return NewRecipient(recipient, requirement, State.DELIVERED, error="ends here: an address of our own")
         if address.key in submission.looping:
@@ -181,10 +221,33 @@ class QueueIntake:
             return NewRecipient(recipient, _observed(requirement))
         if requirement.disposition is Disposition.REJECT:
             return NewRecipient(recipient, requirement, State.REJECTED, error=f"5.7.1 {requirement.reason}")
+        if not requirement.methods and common.kind in UNTOLD:
+            return NewRecipient(recipient, requirement, State.DROPPED, error="no method may carry mail of this kind")
         if requirement.disposition is Disposition.HOLD:
             expires = requirement.hold_expires or schedule_of(self.settings()).expire
             return NewRecipient(recipient, requirement, State.HELD, self.clock.time() + expires, requirement.reason)
         return NewRecipient(recipient, requirement)
+
+    def _copies(
+        self, submission: Submission, judged: Sequence[NewRecipient], common: MessageFacts, policy: Policy
+    ) -> list[NewRecipient]:
+        """Those to whom ``copy_to`` sends the message, too: judged as any recipient, but they make no further copies.
+
+        What becomes of a copy is nobody's business but ours, so its failure is not reported to the sender.
+        """
+        if submission.connector.stage is Stage.OBSERVE:
+            return []
+        there = {entry.recipient.address.key for entry in judged}
+        made = []
+        for entry in judged:
+            for text in entry.requirement.copy_to if entry.state is not State.REJECTED else ():
+                address = Address.parse(text)
+                if address.key in there:
+                    continue
+                there.add(address.key)
+                copy = self._judge_one(submission, Recipient(address, frozenset({Notify.NEVER})), common, policy)
+                made.append(copy if copy.state is not State.REJECTED else replace(copy, state=State.DROPPED))
+        return made
 
     def _aliased(self, recipient: Recipient) -> Recipient:
         if recipient.address.local.casefold() != "postmaster":
@@ -239,7 +302,10 @@ class QueueIntake:
             facts["ignored"] = "plain in X-Gateway-Protect"
         observed = submission.connector.stage is Stage.OBSERVE
         message = submission.message
-        if any(entry.recipient is not given for entry, given in zip(recipients, envelope.recipients, strict=True)):
+        given = envelope.recipients
+        if len(recipients) != len(given) or any(
+            entry.recipient is not before for entry, before in zip(recipients, given, strict=True)
+        ):
             message = replace(
                 message, envelope=replace(envelope, recipients=tuple(entry.recipient for entry in recipients))
             )
@@ -271,14 +337,6 @@ class QueueIntake:
 def _status_and_words(error: str) -> tuple[str, str]:
     status, _, text = error.partition(" ")
     return status, text or "It was rejected by the policy of your organisation."
-
-
-def _protect(names: Sequence[str]) -> frozenset[Method] | None:
-    """X-Gateway-Protect as a set; unknown names name nothing, so a misspelt header can only tighten."""
-    if not names:
-        return None
-    known = {str(method): method for method in Method}
-    return frozenset(known[name] for name in names if name in known)
 
 
 def _observed(requirement: Requirement) -> Requirement:

@@ -14,11 +14,9 @@ is thrown away, so that the session stays in step with its client.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 
 from gateway.config.model import Connector
 from gateway.errors import Refusal
-from gateway.ingress.author import AuthorError, author
 from gateway.ingress.connectors import MessageFacts, Verdict, judge
 from gateway.ingress.data import HeaderCollector, Violation
 from gateway.ingress.dkim_check import DkimCheck
@@ -28,8 +26,9 @@ from gateway.ingress.refusals import Reason, from_error, refusal
 from gateway.ingress.seams import ControlHeaders, Spool, Submission
 from gateway.ingress.terms import Services
 from gateway.ingress.transaction import Transaction, not_allowed
+from gateway.mail.author import AuthorError, author
 from gateway.mail.envelope import Envelope, Kind, Message
-from gateway.mail.headers import Field, HeaderError, decode_text, has_non_ascii
+from gateway.mail.headers import Field, HeaderError, has_non_ascii, subject_of
 from gateway.mail.kind import CalendarScan, kind_of
 
 __all__ = ["Reception"]
@@ -153,6 +152,7 @@ class Reception:
             dkim_signature=self._dkim.satisfied_by if self._dkim is not None and verdict.used_dkim else None,
             eight_bit=self._eight_bit,
             subject=self._subject,
+            author=self._facts.author if self._facts is not None else None,
             user=self._transaction.client.arrival.user,
         )
 
@@ -174,7 +174,7 @@ class Reception:
         self._spool = await self._services.intake.open_spool(self._transaction.id)
         kept = self._transaction.terms.markers.strip(self._fields)
         self._block = b"".join([field.raw for field in kept])
-        self._subject = _subject(kept)
+        self._subject = subject_of(kept)
         self._kept = kept
         self._calendar = CalendarScan(kept)
         await self._write(self._block)
@@ -258,15 +258,8 @@ class Reception:
             body=mail.body,
             smtputf8=smtputf8,
             protocol=protocol,
+            total=len(transaction.recipients),
         )
         declared = frozenset(Kind(name) for name in connector.kinds)
         kind = kind_of(self._kept, mail.sender, declared, self._calendar.found)
         return Message(transaction.id, self._services.clock.time(), envelope, spool.size, spool.digest(), kind)
-
-
-def _subject(kept: Sequence[Field]) -> str | None:
-    """The decoded subject; "" where there is none, None where it cannot be known for certain."""
-    found = [field for field in kept if field.name == "subject"]
-    if not found:
-        return ""
-    return decode_text(found[0].value) if len(found) == 1 else None

@@ -69,7 +69,7 @@ class Submission:
     three times. ``violations`` is what a connector in stage ``observe`` would have refused, in words.
     ``dkim_signature`` is the SHA-256 of the signature that satisfied the ``dkim`` factor. ``eight_bit``: some byte
     of the body is above 127. ``subject`` is decoded: "" where there is none, None where it cannot be known for certain.
-    ``user`` has logged in to hand it over; "" where nobody has.
+    ``author`` is the mailbox in From. ``user`` has logged in to hand it over; "" where nobody has.
     """
 
     message: Message
@@ -82,6 +82,7 @@ class Submission:
     dkim_signature: bytes | None
     eight_bit: bool
     subject: str | None
+    author: Address | None = None
     user: str = ""
 
 

@@ -66,7 +66,8 @@ class Envelope:
 
     ``sender`` is None for the null sender ``<>``. ``smtputf8`` is computed from addresses and header fields, it is
     not the client's word. ``ret`` is "", "FULL" or "HDRS"; ``envid`` the decoded ENVID; ``body`` is 7BIT or
-    8BITMIME, "" where the client said nothing.
+    8BITMIME, "" where the client said nothing. ``total``: how many recipients were given, also where ``recipients`` are
+    only those of one claim; 0: not known.
     """
 
     sender: Address | None
@@ -81,6 +82,7 @@ class Envelope:
     smtputf8: bool = False
     requiretls: bool = False
     protocol: str = "ESMTP"
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ __all__ = [
     "fields",
     "has_non_ascii",
     "split_message",
+    "subject_of",
     "values",
     "without",
 ]
@@ -97,6 +98,14 @@ def without(block: bytes, names: frozenset[str]) -> tuple[bytes, list[Field]]:
 def has_non_ascii(block: bytes) -> bool:
     """Whether the header block needs SMTPUTF8 (RFC 6532): any byte above 127."""
     return not block.isascii()
+
+
+def subject_of(found: Iterable[Field]) -> str | None:
+    """The decoded subject; "" where there is none, None where it cannot be known for certain."""
+    subjects = [field for field in found if field.name == "subject"]
+    if not subjects:
+        return ""
+    return decode_text(subjects[0].value) if len(subjects) == 1 else None
 
 
 def decode_text(value: bytes) -> str | None:

@@ -119,6 +119,8 @@ class Requirement:
     prefer: tuple[Method, ...] = DEFAULT_PREFERENCE
     fallback_after: float = 900.0
     transforms: Edits = NO_EDITS
+    copy_to: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()
     #: Its two plain forms, kept: a policy has few different requirements, and every message writes them down.
     _text: str | None = field(default=None, init=False, repr=False, compare=False)
     _evidence: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
@@ -170,6 +172,10 @@ class Requirement:
         }
         if self.transforms:
             data["transforms"] = self.transforms.as_json()
+        if self.copy_to:
+            data["copy_to"] = list(self.copy_to)
+        if self.notify:
+            data["notify"] = list(self.notify)
         return data
 
     def as_text(self) -> str:
@@ -185,7 +191,7 @@ class Requirement:
         evidence = self._evidence
         if evidence is None:
             data = self.as_json()
-            told = ("methods", "tls", "disposition", "reason", "rules", "policy", "transforms")
+            told = ("methods", "tls", "disposition", "reason", "rules", "policy", "transforms", "copy_to", "notify")
             evidence = {key: data[key] for key in told if key in data}
             object.__setattr__(self, "_evidence", evidence)
         return evidence
@@ -205,6 +211,8 @@ class Requirement:
             prefer=tuple(Method(name) for name in data["prefer"]),
             fallback_after=data["fallback_after"],
             transforms=Edits.from_json(data.get("transforms")),
+            copy_to=tuple(data.get("copy_to", ())),
+            notify=tuple(data.get("notify", ())),
         )
 
 

@@ -10,15 +10,16 @@ import glob
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.config.faults import Notice, in_order
+from gateway.config.faults import Notice, in_order, suggestion
 from gateway.config.load import SettingsReading, read_settings
 from gateway.config.model import Settings
 from gateway.config.source import Document, PathInFile, read_document
 from gateway.errors import ConfigError, Fault
-from gateway.policy.parse import parse_policy
+from gateway.policy.cases import Case
+from gateway.policy.parse import ParsedPolicy, parse_policy
 from gateway.policy.rules import Policy
 
 __all__ = ["Loaded", "load_all"]
@@ -29,7 +30,7 @@ class Loaded:
     """Everything that the operator's files say.
 
     ``notices``: what is worth knowing though nothing is wrong. ``digest``: SHA-256, in hex, over the bytes of all
-    files. ``files``: the configuration first, then the policies by name.
+    files. ``files``: the configuration first, then the policies by name, then what they name. ``cases``: policy tests.
     """
 
     settings: Settings
@@ -37,6 +38,7 @@ class Loaded:
     notices: tuple[Notice, ...]
     digest: str
     files: tuple[Path, ...]
+    cases: tuple[Case, ...] = ()
 
 
 def load_all(path: Path, *, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
@@ -48,17 +50,30 @@ def load_all(path: Path, *, environ: Mapping[str, str] | None = None, now: float
     faults = list(reading.faults)
     files = _policy_files(path, reading, faults)
     documents = [read_document(file, str(file)) for file in files]
-    parsed = parse_policy(documents)
+    parsed = parse_policy(documents, reading.now)
     faults += parsed.faults
+    if reading.settings is not None:
+        faults += _unknown_mentions(parsed, reading.settings)
     if faults or reading.settings is None:
         raise ConfigError(in_order(faults))
     return Loaded(
         reading.settings,
         parsed.policy,
         reading.notices + parsed.notices,
-        _digest([reading.document, *documents]),
-        (path, *files),
+        _digest([reading.document.data, *(document.data for document in documents), *dict(parsed.files).values()]),
+        (path, *files, *dict(parsed.files)),
+        parsed.cases,
     )
+
+
+def _unknown_mentions(parsed: ParsedPolicy, settings: Settings) -> list[Fault]:
+    """A rule about a connector that does not exist would never match: a slip of the pen, or a connector renamed."""
+    known = [connector.name for connector in settings.connectors]
+    return [
+        replace(mention.place, message=f"unknown {mention.what} {mention.name!r}{suggestion(mention.name, known)}")
+        for mention in parsed.mentions
+        if mention.name not in known
+    ]
 
 
 def _policy_files(path: Path, reading: SettingsReading, faults: list[Fault]) -> list[Path]:
@@ -103,9 +118,9 @@ def _place_of(document: Document, pattern: str) -> PathInFile:
     return ("policies",)
 
 
-def _digest(documents: list[Document]) -> str:
+def _digest(files: list[bytes]) -> str:
     digest = hashlib.sha256()
-    for document in documents:
-        digest.update(len(document.data).to_bytes(8, "big"))
-        digest.update(document.data)
+    for data in files:
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
     return digest.hexdigest()

@@ -1,36 +1,23 @@
-"""Conditions: three-valued functions of the facts.
+"""Conditions: three-valued functions of the facts, and how they combine.
 
 ``True`` and ``False`` are known; ``None`` is "cannot be known". ``all``, ``any`` and ``not`` follow Kleene: an unknown
 part matters only where the known ones leave the answer open. Each condition has a canonical form, equal for equal
-meaning as written in another order, from which the policy's digest is made.
+meaning as written in another order, from which the policy's digest is made; and tells what it asks about a message's
+content, so that this is looked for once.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import re2
 
-from gateway.policy.facts import MessageFacts, normal_text
-from gateway.policy.patterns import AddressPattern, DomainPattern
+from gateway.policy.facts import MessageFacts
 
-__all__ = [
-    "AllOf",
-    "AnyOf",
-    "Condition",
-    "Not",
-    "RecipientDomainIs",
-    "RecipientIs",
-    "SenderIs",
-    "SubjectContains",
-    "SubjectMatches",
-    "SubjectTag",
-    "Truth",
-    "compile_pattern",
-]
+__all__ = ["AllOf", "AnyOf", "Condition", "Not", "Truth", "atoms", "compile_pattern", "weighed"]
 
 Truth = bool | None
 """``None``: cannot be known."""
@@ -50,6 +37,35 @@ class Condition(Protocol):
         ...
 
 
+def atoms(condition: Condition) -> Iterator[Condition]:
+    """The conditions that ``all``, ``any`` and ``not`` are made of here, from left to right."""
+    if isinstance(condition, (AllOf, AnyOf)):
+        for part in condition.parts:
+            yield from atoms(part)
+    elif isinstance(condition, Not):
+        yield from atoms(condition.part)
+    else:
+        yield condition
+
+
+def weighed(*, found: bool, complete: bool) -> Truth:
+    """True where it was found; where not, that is only known if everything was looked at."""
+    return True if found else (False if complete else None)
+
+
+def compile_pattern(text: str) -> Any:
+    """The RE2 program of a pattern (linear time, no back-references); raises ``ValueError`` in plain words."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _PATTERN_MEMORY
+    try:
+        return re2.compile(text, options)  # type: ignore[no-untyped-call]  # google-re2 ships no types
+    except (re2.error, UnicodeEncodeError) as error:
+        detail = error.args[0] if error.args else ""
+        words = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(error)
+        raise ValueError(f"the pattern is not valid (RE2 syntax): {words}") from None
+
+
 def _sorted(parts: tuple[Condition, ...]) -> list[Any]:
     forms = (part.canonical() for part in parts)
     return sorted(forms, key=lambda form: json.dumps(form, sort_keys=True))
@@ -63,8 +79,14 @@ class AllOf:
 
     def truth(self, facts: MessageFacts) -> Truth:
         """False if a part is false, else unknown if a part is unknown, else true."""
-        values = [part.truth(facts) for part in self.parts]
-        return False if False in values else (None if None in values else True)
+        known: Truth = True
+        for part in self.parts:
+            value = part.truth(facts)
+            if value is False:
+                return False
+            if value is None:
+                known = None
+        return known
 
     def canonical(self) -> Any:
         """``{"all": [...]}``."""
@@ -79,8 +101,14 @@ class AnyOf:
 
     def truth(self, facts: MessageFacts) -> Truth:
         """True if a part is true, else unknown if a part is unknown, else false."""
-        values = [part.truth(facts) for part in self.parts]
-        return True if True in values else (None if None in values else False)
+        known: Truth = False
+        for part in self.parts:
+            value = part.truth(facts)
+            if value is True:
+                return True
+            if value is None:
+                known = None
+        return known
 
     def canonical(self) -> Any:
         """``{"any": [...]}``."""
@@ -101,130 +129,3 @@ class Not:
     def canonical(self) -> Any:
         """``{"not": ...}``."""
         return {"not": self.part.canonical()}
-
-
-@dataclass(frozen=True, slots=True)
-class SenderIs:
-    """The envelope sender fits one of the patterns."""
-
-    patterns: tuple[AddressPattern, ...]
-
-    def truth(self, facts: MessageFacts) -> Truth:
-        """Always known."""
-        return any(pattern.matches(facts.sender) for pattern in self.patterns)
-
-    def canonical(self) -> Any:
-        """``{"sender": [...]}``."""
-        return {"sender": sorted({pattern.text for pattern in self.patterns})}
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientIs:
-    """The envelope recipient fits one of the patterns."""
-
-    patterns: tuple[AddressPattern, ...]
-
-    def truth(self, facts: MessageFacts) -> Truth:
-        """Always known."""
-        return any(pattern.matches(facts.recipient) for pattern in self.patterns)
-
-    def canonical(self) -> Any:
-        """``{"recipient": [...]}``."""
-        return {"recipient": sorted({pattern.text for pattern in self.patterns})}
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientDomainIs:
-    """The domain of the envelope recipient fits one of the patterns."""
-
-    patterns: tuple[DomainPattern, ...]
-
-    def truth(self, facts: MessageFacts) -> Truth:
-        """Always known."""
-        return any(pattern.matches(facts.recipient.domain) for pattern in self.patterns)
-
-    def canonical(self) -> Any:
-        """``{"recipient_domain": [...]}``."""
-        return {"recipient_domain": sorted({pattern.text for pattern in self.patterns})}
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectContains:
-    """The subject contains one of the texts; compared after NFKC, without case."""
-
-    texts: tuple[str, ...]
-
-    def truth(self, facts: MessageFacts) -> Truth:
-        """Unknown where the subject is."""
-        if facts.subject is None:
-            return None
-        subject = normal_text(facts.subject).casefold()
-        return any(normal_text(text).casefold() in subject for text in self.texts)
-
-    def canonical(self) -> Any:
-        """``{"subject_contains": [...]}``."""
-        return {"subject_contains": sorted({normal_text(text).casefold() for text in self.texts})}
-
-
-def compile_pattern(text: str) -> Any:
-    """The RE2 program of a pattern (linear time, no back-references); raises ``ValueError`` in plain words."""
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_MEMORY
-    try:
-        return re2.compile(text, options)  # type: ignore[no-untyped-call]  # google-re2 ships no types
-    except (re2.error, UnicodeEncodeError) as error:
-        detail = error.args[0] if error.args else ""
-        words = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(error)
-        raise ValueError(f"the pattern is not valid (RE2 syntax): {words}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectMatches:
-    """One of the patterns (RE2) is found anywhere in the subject, after NFKC. ``(?i)`` makes it ignore case."""
-
-    patterns: tuple[str, ...]
-    _programs: tuple[Any, ...] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_programs", tuple(compile_pattern(text) for text in self.patterns))
-
-    def truth(self, facts: MessageFacts) -> Truth:
-        """Unknown where the subject is, or where the engine gives up."""
-        if facts.subject is None:
-            return None
-        subject = normal_text(facts.subject)
-        try:
-            return any(program.search(subject) is not None for program in self._programs)
-        except re2.error:
-            return None
-
-    def canonical(self) -> Any:
-        """``{"subject_matches": [...]}``."""
-        return {"subject_matches": sorted(set(self.patterns))}
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectTag:
-    """The subject carries one of the tags, as ``[tag]``, ``(tag)`` or ``tag:``, in any case; or ``facts.tags`` does."""
-
-    tags: tuple[str, ...]
-
-    def truth(self, facts: MessageFacts) -> Truth:
-        """True where a tag was given apart; else unknown where the subject is."""
-        wanted = {tag.casefold() for tag in self.tags}
-        if wanted & {tag.casefold() for tag in facts.tags}:
-            return True
-        if facts.subject is None:
-            return None
-        subject = normal_text(facts.subject).casefold()
-        return any(_carries(subject, tag) for tag in wanted)
-
-    def canonical(self) -> Any:
-        """``{"subject_tag": [...]}``."""
-        return {"subject_tag": sorted({tag.casefold() for tag in self.tags})}
-
-
-def _carries(subject: str, tag: str) -> bool:
-    word = re.escape(tag)
-    return re.search(rf"\[ ?{word} ?\]|\( ?{word} ?\)|(?<![\w-]){word} ?:", subject) is not None

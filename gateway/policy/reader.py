@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from gateway.config.faults import Notice, suggestion
 from gateway.config.source import Document, Node
-from gateway.config.values import parse_duration
+from gateway.config.values import parse_duration, parse_size
 from gateway.config.written import shown
 from gateway.errors import Fault
 from gateway.mail.protection import Assurance, Method
 
-__all__ = ["Reader"]
+__all__ = ["Mention", "Reader", "found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """Something outside the policy that a policy names, such as a connector, and where."""
+
+    what: str
+    name: str
+    place: Fault
 
 
 class Reader:
@@ -22,6 +32,7 @@ class Reader:
         self.document = document
         self.faults: list[Fault] = list(document.faults)
         self.notices: list[Notice] = []
+        self.mentioned: list[Mention] = []
 
     def fault(self, node: Node, message: str) -> None:
         """Something is wrong with this value."""
@@ -34,6 +45,10 @@ class Reader:
     def note(self, parent: Node, key: str, message: str) -> None:
         """Something about this key is worth knowing."""
         self.notices.append(Notice(self.document.file, *parent.keys[key], message))
+
+    def mentions(self, what: str, name: str, node: Node) -> None:
+        """Something is named that must exist in the configuration."""
+        self.mentioned.append(Mention(what, name, Fault(self.document.file, node.line, node.column, "")))
 
     def entries(
         self, node: Node, what: str, known: Collection[str], later: Collection[str] = ()
@@ -97,6 +112,38 @@ class Reader:
                 return Assurance.parse(node.scalar)
         self.fault(node, f"expected one of none, encrypted, verified, authenticated, found {found(node)}")
         return None
+
+    def count(self, node: Node, least: int = 0) -> int | None:
+        """A whole number, not below ``least``."""
+        if isinstance(node.scalar, int) and not isinstance(node.scalar, bool) and node.scalar >= least:
+            return node.scalar
+        self.fault(node, f"expected a whole number of at least {least}, found {found(node)}")
+        return None
+
+    def size(self, node: Node) -> int | None:
+        """Octets."""
+        try:
+            if isinstance(node.scalar, str):
+                return parse_size(node.scalar)
+        except ValueError as error:
+            self.fault(node, str(error))
+            return None
+        self.fault(node, f"expected a size such as 25MB or 64KiB, found {found(node)}")
+        return None
+
+    def bounds(self, node: Node, read: Callable[[Node], int | None]) -> tuple[int | None, int | None]:
+        """``{over: N, under: N}``, at least one of them."""
+        over = under = None
+        for key, value in self.entries(node, "bound", ("over", "under")):
+            if key == "over":
+                over = read(value)
+            else:
+                under = read(value)
+        if node.mapping is not None and not node.mapping:
+            self.fault(node, "expected over, under, or both")
+        if over is not None and under is not None and under <= over + 1:
+            self.fault(node, "no number is above `over` and below `under`")
+        return over, under
 
     def duration(self, node: Node) -> float | None:
         """A duration above zero, in seconds."""

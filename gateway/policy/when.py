@@ -7,68 +7,89 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from gateway.config.source import Node
-from gateway.policy.conditions import (
-    AllOf,
-    AnyOf,
-    Condition,
-    Not,
+from gateway.mail.envelope import Kind
+from gateway.policy.about_envelope import (
+    ConnectorIs,
+    FromIs,
+    KindIs,
+    RecipientCount,
     RecipientDomainIs,
     RecipientIs,
     SenderIs,
+    SizeIs,
+)
+from gateway.policy.about_header import (
+    HeaderContains,
+    HeaderExists,
+    HeaderMatches,
+    LabelIs,
     SubjectContains,
     SubjectMatches,
     SubjectTag,
-    compile_pattern,
+    SubjectTagTypo,
 )
+from gateway.policy.conditions import AllOf, AnyOf, Condition, Not, compile_pattern
 from gateway.policy.facts import normal_text
 from gateway.policy.patterns import AddressPattern, DomainPattern
 from gateway.policy.reader import Reader
+from gateway.policy.scope import Scope, unknown_name
+from gateway.policy.when_content import read_attachment, read_content, read_encrypted
+from gateway.policy.when_time import read_time
 
-__all__ = ["read_condition"]
+__all__ = ["read_addresses", "read_condition", "read_tags"]
 
-_LATER = frozenset(
-    {"from", "group", "connector", "header", "sensitivity_label", "content", "attachment", "size", "recipient_count"}
-    | {"time", "kind", "encrypted_already"}
-)
-"""Conditions of the language that this version cannot judge."""
+_Read = Callable[[Reader, Node, Scope], Condition | None]
 
 _TAG = re.compile(r"[\w.+-]{1,64}\Z")
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,76}\Z")
 
 
-def read_condition(reader: Reader, node: Node) -> Condition | None:
+def read_condition(reader: Reader, node: Node, scope: Scope) -> Condition | None:
     """The condition that a mapping stands for; ``None`` after a fault."""
     if node.mapping is not None and not node.mapping:
         reader.fault(node, 'expected a condition; `recipient: "*"` is true for every message')
         return None
     before = len(reader.faults)
-    parts = [_READERS[key](reader, value) for key, value in reader.entries(node, "condition", _READERS, _LATER)]
-    whole = [part for part in parts if part is not None]
-    if len(reader.faults) > before or not whole:
-        return None
-    return whole[0] if len(whole) == 1 else AllOf(tuple(whole))
+    parts = [_READERS[key](reader, value, scope) for key, value in reader.entries(node, "condition", _READERS)]
+    return _whole(parts) if len(reader.faults) == before else None
 
 
-def _several(reader: Reader, node: Node) -> tuple[Condition, ...]:
-    parts = [read_condition(reader, entry) for entry in reader.items(node, "conditions")]
+def _whole(parts: list[Condition | None]) -> Condition | None:
+    whole = tuple(part for part in parts if part is not None)
+    return None if not whole else whole[0] if len(whole) == 1 else AllOf(whole)
+
+
+# -- combining ------------------------------------------------------------------------------------------------------
+
+
+def _several(reader: Reader, node: Node, scope: Scope) -> tuple[Condition, ...]:
+    parts = [read_condition(reader, entry, scope) for entry in reader.items(node, "conditions")]
     return tuple(part for part in parts if part is not None)
 
 
-def _all(reader: Reader, node: Node) -> Condition | None:
-    return AllOf(_several(reader, node))
+def _all(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    return AllOf(_several(reader, node, scope))
 
 
-def _any(reader: Reader, node: Node) -> Condition | None:
-    return AnyOf(_several(reader, node))
+def _any(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    return AnyOf(_several(reader, node, scope))
 
 
-def _not(reader: Reader, node: Node) -> Condition | None:
-    part = read_condition(reader, node)
+def _not(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    part = read_condition(reader, node, scope)
     return None if part is None else Not(part)
 
 
-def _addresses(reader: Reader, node: Node) -> tuple[AddressPattern, ...]:
-    patterns = []
+# -- envelope -------------------------------------------------------------------------------------------------------
+
+
+def read_addresses(reader: Reader, node: Node, scope: Scope) -> tuple[AddressPattern, ...]:
+    """Addresses, patterns and ``group:NAME``."""
+    patterns: list[AddressPattern] = []
     for text, entry in reader.texts(node, "addresses or patterns"):
+        if text.startswith("group:"):
+            patterns += _group(reader, entry, text.removeprefix("group:"), scope)
+            continue
         try:
             patterns.append(AddressPattern.parse(text))
         except ValueError as error:
@@ -76,15 +97,31 @@ def _addresses(reader: Reader, node: Node) -> tuple[AddressPattern, ...]:
     return tuple(patterns)
 
 
-def _sender(reader: Reader, node: Node) -> Condition | None:
-    return SenderIs(_addresses(reader, node))
+def _group(reader: Reader, node: Node, name: str, scope: Scope) -> tuple[AddressPattern, ...]:
+    if name not in scope.groups:
+        unknown_name(reader, node, "group", name, sorted(scope.groups))
+        return ()
+    return scope.groups[name]
 
 
-def _recipient(reader: Reader, node: Node) -> Condition | None:
-    return RecipientIs(_addresses(reader, node))
+def _sender(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    return SenderIs(read_addresses(reader, node, scope))
 
 
-def _recipient_domain(reader: Reader, node: Node) -> Condition | None:
+def _from(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    return FromIs(read_addresses(reader, node, scope))
+
+
+def _recipient(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    return RecipientIs(read_addresses(reader, node, scope))
+
+
+def _in_group(reader: Reader, node: Node, scope: Scope) -> Condition | None:
+    names = reader.texts(node, "names of groups")
+    return RecipientIs(tuple(pattern for name, entry in names for pattern in _group(reader, entry, name, scope)))
+
+
+def _recipient_domain(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
     patterns = []
     for text, entry in reader.texts(node, "domains or patterns"):
         try:
@@ -94,27 +131,60 @@ def _recipient_domain(reader: Reader, node: Node) -> Condition | None:
     return RecipientDomainIs(tuple(patterns))
 
 
-def _subject(reader: Reader, node: Node) -> Condition | None:
+def _connector(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    names = reader.texts(node, "names of connectors")
+    for name, entry in names:
+        reader.mentions("connector", name, entry)
+    return ConnectorIs(frozenset(name for name, _ in names))
+
+
+def _kind(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    known = {str(kind): kind for kind in Kind}
+    kinds = []
+    for name, entry in reader.texts(node, "kinds of mail"):
+        if name in known:
+            kinds.append(known[name])
+        else:
+            unknown_name(reader, entry, "kind of mail", name, list(known))
+    return KindIs(frozenset(kinds))
+
+
+def _size(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    over, under = reader.bounds(node, reader.size)
+    return SizeIs(over, under)
+
+
+def _recipient_count(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    over, under = reader.bounds(node, reader.count)
+    return RecipientCount(over, under)
+
+
+def _time(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    return read_time(reader, node)
+
+
+# -- header ---------------------------------------------------------------------------------------------------------
+
+
+def _subject(reader: Reader, node: Node, scope: Scope) -> Condition | None:
     if node.mapping is not None and not node.mapping:
-        reader.fault(node, "expected contains, matches or tag")
+        reader.fault(node, "expected contains, matches, tag or tag_typo")
         return None
-    entries = reader.entries(node, "subject condition", _SUBJECT_READERS, {"tag_typo"})
-    parts = [_SUBJECT_READERS[key](reader, value) for key, value in entries]
-    whole = [part for part in parts if part is not None]
-    return None if not whole else whole[0] if len(whole) == 1 else AllOf(tuple(whole))
+    entries = reader.entries(node, "subject condition", _SUBJECT_READERS)
+    return _whole([_SUBJECT_READERS[key](reader, value, scope) for key, value in entries])
 
 
-def _contains(reader: Reader, node: Node) -> Condition | None:
+def _texts(reader: Reader, node: Node) -> tuple[str, ...]:
     texts = []
     for text, entry in reader.texts(node, "texts"):
         if not normal_text(text):
             # It would be found in every subject.
             reader.fault(entry, "nothing that can be seen is left of this text")
         texts.append(text)
-    return SubjectContains(tuple(texts))
+    return tuple(texts)
 
 
-def _matches(reader: Reader, node: Node) -> Condition | None:
+def _patterns(reader: Reader, node: Node) -> tuple[str, ...]:
     patterns = []
     for text, entry in reader.texts(node, "patterns"):
         try:
@@ -123,10 +193,19 @@ def _matches(reader: Reader, node: Node) -> Condition | None:
             reader.fault(entry, str(error))
         else:
             patterns.append(text)
-    return SubjectMatches(tuple(patterns))
+    return tuple(patterns)
 
 
-def _tag(reader: Reader, node: Node) -> Condition | None:
+def _subject_contains(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    return SubjectContains(_texts(reader, node))
+
+
+def _subject_matches(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    return SubjectMatches(_patterns(reader, node))
+
+
+def read_tags(reader: Reader, node: Node) -> tuple[str, ...]:
+    """Tags without their brackets."""
     tags = []
     for text, entry in reader.texts(node, "tags"):
         if not _TAG.match(text):
@@ -134,21 +213,82 @@ def _tag(reader: Reader, node: Node) -> Condition | None:
                 entry, f"expected a tag of letters and digits, such as secure, without brackets, found {text!r}"
             )
         tags.append(text)
-    return SubjectTag(tuple(tags))
+    return tuple(tags)
 
 
-_Readers = Mapping[str, Callable[[Reader, Node], Condition | None]]
+def _subject_tag(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    return SubjectTag(read_tags(reader, node))
 
-_SUBJECT_READERS: _Readers = MappingProxyType({"contains": _contains, "matches": _matches, "tag": _tag})
 
-_READERS: _Readers = MappingProxyType(
+def _subject_tag_typo(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    return SubjectTagTypo(read_tags(reader, node))
+
+
+def _header(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    name, parts, exists = "", [], True
+    for key, value in reader.entries(node, "key of header", ("name", "contains", "matches", "exists")):
+        if key == "name":
+            name = (reader.text(value, "the name of a header field") or "").lower()
+            if name and not _FIELD_NAME.match(name):
+                reader.fault(value, f"expected the name of a header field, found {name!r}")
+        elif key == "exists":
+            if not isinstance(value.scalar, bool):
+                reader.fault(value, "expected true or false")
+            exists = value.scalar is True
+        else:
+            parts.append((key, value))
+    if not name and node.mapping is not None and "name" not in node.mapping:
+        reader.fault(node, "the header condition has no `name`")
+    there = HeaderExists(name)
+    if not parts:
+        return there if exists else Not(there)
+    if not exists:
+        reader.fault(node, "a field that does not exist neither contains nor matches anything")
+    read: list[Condition | None] = [
+        HeaderContains(name, _texts(reader, value))
+        if key == "contains"
+        else HeaderMatches(name, _patterns(reader, value))
+        for key, value in parts
+    ]
+    return _whole(read)
+
+
+def _label(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
+    names = reader.texts(node, "labels, by GUID or name")
+    return LabelIs(frozenset(text.strip().casefold() for text, _ in names))
+
+
+# -- the tables -----------------------------------------------------------------------------------------------------
+
+_SUBJECT_READERS: Mapping[str, _Read] = MappingProxyType(
+    {
+        "contains": _subject_contains,
+        "matches": _subject_matches,
+        "tag": _subject_tag,
+        "tag_typo": _subject_tag_typo,
+    }
+)
+
+_READERS: Mapping[str, _Read] = MappingProxyType(
     {
         "all": _all,
         "any": _any,
         "not": _not,
         "sender": _sender,
+        "from": _from,
         "recipient": _recipient,
         "recipient_domain": _recipient_domain,
+        "group": _in_group,
+        "connector": _connector,
+        "kind": _kind,
         "subject": _subject,
+        "header": _header,
+        "sensitivity_label": _label,
+        "size": _size,
+        "recipient_count": _recipient_count,
+        "time": _time,
+        "encrypted_already": read_encrypted,
+        "attachment": read_attachment,
+        "content": read_content,
     }
 )

@@ -141,6 +141,7 @@ def envelope_json(new: NewMessage) -> str:
             "requiretls": envelope.requiretls,
             "protocol": envelope.protocol,
             "eight_bit": new.eight_bit,
+            "total": envelope.total,
         }
     )
 
@@ -162,6 +163,7 @@ def message_from_row(row: Any, recipients: tuple[Recipient, ...]) -> tuple[Messa
         smtputf8=data["smtputf8"],
         requiretls=data["requiretls"],
         protocol=data["protocol"],
+        total=data.get("total", 0),
     )
     message = Message(row.id, row.received, envelope, row.size, row.digest, Kind(row.kind))
     return message, bool(data["eight_bit"])

@@ -71,6 +71,13 @@ class Spool:
         self._at_work: asyncio.Future[None] | None = None
         self._finished: SealedBody | None = None
 
+    @property
+    def plain(self) -> bytes | None:
+        """The plain bytes so far, where they are few enough to be kept in memory."""
+        if self._finished is not None:
+            return self._finished.plain
+        return None if self._plain is None else bytes(self._plain)
+
     def digest(self) -> str:
         """The lower-case hex SHA-256 of the plain bytes so far."""
         return self._hash.hexdigest()

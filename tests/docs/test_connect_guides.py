@@ -12,10 +12,10 @@ import yaml
 
 from gateway.config.inbound import Connector, ForeignFrom, Stage
 from gateway.config.load import load_settings
-from gateway.ingress.author import author
 from gateway.ingress.connectors import Candidate, MessageFacts, Verdict, judge
 from gateway.ingress.markers import parse_block
 from gateway.mail.address import Address
+from gateway.mail.author import author
 from gateway.testing import CA
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from gateway.config.model import Connector
-from gateway.ingress.author import AuthorError, author
 from gateway.ingress.connectors import (
     Arrival,
     MessageFacts,
@@ -28,6 +27,7 @@ from gateway.ingress.connectors import (
 from gateway.ingress.markers import Markers, parse_block
 from gateway.ingress.networks import load_networks
 from gateway.mail.address import Address
+from gateway.mail.author import AuthorError, author
 
 TENANT = "6f0e2b1c-1111-2222-3333-444455556666"
 SECRET = "s3cret value"

@@ -20,7 +20,7 @@ from gateway.mail.header_edits import edit_header
 from gateway.mail.headers import Field, decode_text, fields
 from gateway.mail.signatures import without_broken
 from gateway.mail.subject_tags import without_tags
-from gateway.policy.conditions import SubjectTag
+from gateway.policy.about_header import SubjectTag
 from gateway.policy.facts import MessageFacts
 
 SECURE = Edits(strip_tags=frozenset({"secure"}))

@@ -7,6 +7,7 @@ import pytest
 from gateway.mail.address import Address
 from gateway.mail.protection import Assurance, Disposition, Method
 from gateway.policy import Policy, evaluate, evaluate_envelope
+from gateway.policy.facts import normal_text
 from tests.policy.conftest import Facts, Read
 
 NEWSLETTER = "rules: [{name: newsletter, when: {sender: news@clinic.example}, allow: {methods: [plain]}}]"
@@ -261,3 +262,17 @@ def test_the_digest_does_not_see_how_it_is_written(policy: Read) -> None:
     assert one.digest == other.digest
     assert one == other or one.rules != other.rules
     assert policy("rules: []").digest == Policy.default().digest
+
+
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        "536\u201122\u20118726",
+        "536\u221222\u034f-8726",
+        "5\ufe0f36-22-8726",
+        "536\uff0d22\uff0d8726",
+        "536\u00ad-22-8\u200b726",
+    ],
+)
+def test_nothing_invisible_and_no_other_dash_makes_another_number(disguised: str) -> None:
+    assert normal_text(disguised) == "536-22-8726"

@@ -73,8 +73,8 @@ class Host:
 class Scene:
     """What there is. ``domains``: the MX hosts of each domain, best first. Mappings are laid over the defaults.
 
-    ``protection`` and ``rules`` become the policy file; with neither there is none. ``secure``: names whose answers
-    DNSSEC authenticated. The word ``PORT`` in settings stands for the port of all hosts.
+    ``protection``, ``rules`` and further sections in ``policy`` become the policy file; with none there is none.
+    ``secure``: names whose answers DNSSEC authenticated. ``PORT`` in settings stands for the port of all hosts.
     """
 
     hosts: Mapping[str, Host] = field(default_factory=lambda: {MX: Host()})
@@ -86,6 +86,7 @@ class Scene:
     settings: Mapping[str, Any] = field(default_factory=dict)
     protection: Mapping[str, Any] | None = None
     rules: Sequence[Mapping[str, Any]] = ()
+    policy: Mapping[str, Any] = field(default_factory=dict)
 
 
 class JumpClock(SystemClock):
@@ -232,9 +233,9 @@ class World:
             "tls": {"trust": str(ROOT.write_root(self.directory / "roots.pem"))},
             "limits": {"free_space": "1MB"},
         }
-        if scene.protection is not None or scene.rules:
+        if scene.protection is not None or scene.rules or scene.policy:
             settings["policies"] = ["policy.yaml"]
-            self.write_policy(scene.protection, scene.rules)
+            self.write_policy(scene.protection, scene.rules, **scene.policy)
         for key, value in scene.settings.items():
             old = settings.get(key)
             settings[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
@@ -258,13 +259,19 @@ class World:
         """What the configuration file says now."""
         return dict(yaml.safe_load(self.config.read_text("utf-8")))
 
-    def write_policy(self, protection: Mapping[str, Any] | None, rules: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Replace the policy file."""
+    def write_policy(
+        self,
+        protection: Mapping[str, Any] | None,
+        rules: Sequence[Mapping[str, Any]] = (),
+        **sections: Any,
+    ) -> None:
+        """Replace the policy file; ``sections``: further ones."""
         policy: Json = {"version": 1}
         if protection is not None:
             policy["protection"] = dict(protection)
         if rules:
             policy["rules"] = [dict(rule) for rule in rules]
+        policy.update(sections)
         (self.directory / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False), encoding="utf-8")
 
     # -- the gateway --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from importlib import resources
 from itertools import islice
 from typing import Any, Protocol
 
-from gateway.policy.detect.engine import MAX_MATCHES, Spans, View
+from gateway.policy.detect.engine import MAX_MATCHES, Program, Spans, View
 from gateway.policy.detect.gates import gates
 
 __all__ = ["BuiltIn", "Detector", "Match", "Scan", "Shared", "edition"]
@@ -70,6 +70,8 @@ class Scan:
         self.texts = tuple(texts)
         self._views: tuple[View, ...] | None = None
         self._found: dict[object, list[list[Match]]] = {}
+        #: What a detector that found nothing has found. Not to be changed.
+        self.nothing: list[list[Match]] = [[] for _ in self.texts]
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -96,6 +98,10 @@ class Scan:
         return sum(map(len, self.matches(detector)))
 
 
+#: For each detector the gates that it asks for while all of them are closed: it finds nothing then.
+_needs: dict[Callable[[View], Spans], frozenset[Program]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltIn(Shared):
     """A detector over the plain view of each text: a function from it to places in it."""
@@ -112,8 +118,25 @@ class BuiltIn(Shared):
         return [self.find(text) for text in texts]
 
     def find_in(self, scan: Scan) -> list[list[Match]]:
-        """See ``Shared``."""
-        return scan.once(self.spans, lambda: [self._matches(view) for view in scan.views])
+        """See ``Shared``.
+
+        A detector to which the gates it asks for are closed finds nothing, and asks for the same ones next time: which
+        they are is learnt the first time, so that most detectors are done with most messages by one look.
+        """
+        needs = _needs.get(self.spans)
+        if needs is not None and all(needs.isdisjoint(view.open) for view in scan.views):
+            return scan.nothing
+        return scan.once(self.spans, lambda: [self._learning(view) for view in scan.views])
+
+    def _learning(self, view: View) -> list[Match]:
+        if self.spans in _needs:
+            return self._matches(view)
+        view.asked = set()
+        found = self._matches(view)
+        if view.asked and view.asked.isdisjoint(view.open):
+            _needs[self.spans] = frozenset(view.asked)
+        view.asked = None
+        return found
 
     def canonical(self) -> Any:
         """The name and the edition of the whole package."""

@@ -126,18 +126,27 @@ class Gates:
 class View:
     """The plain view of one text, and which gates are open in it."""
 
-    __slots__ = ("_gates", "_open", "plain")
+    __slots__ = ("_gates", "_open", "asked", "plain")
 
     def __init__(self, text: str, gates: Gates) -> None:
         self.plain = plain_view(text)
         self._gates = gates
         self._open: frozenset[Program] | None = None
+        #: The gates that were asked for since somebody put a set here.
+        self.asked: set[Program] | None = None
+
+    @property
+    def open(self) -> frozenset[Program]:
+        """The gates that find anything in the text."""
+        if self._open is None:
+            self._open = self._gates.open_in(self.plain)
+        return self._open
 
     def has(self, program: Program) -> bool:
         """Whether a program, which must be one of the gates, finds anything in the text."""
-        if self._open is None:
-            self._open = self._gates.open_in(self.plain)
-        return program in self._open
+        if self.asked is not None:
+            self.asked.add(program)
+        return program in self.open
 
 
 def accepted(shape: Program, judge: Judge, view: View) -> Spans:
