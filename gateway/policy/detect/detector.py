@@ -69,6 +69,7 @@ class Scan:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
         self._views: tuple[View, ...] | None = None
+        self._open: frozenset[Program] | None = None
         self._found: dict[object, list[list[Match]]] = {}
         #: What a detector that found nothing has found. Not to be changed.
         self.nothing: list[list[Match]] = [[] for _ in self.texts]
@@ -79,6 +80,13 @@ class Scan:
         if self._views is None:
             self._views = tuple(View(text, gates()) for text in self.texts)
         return self._views
+
+    @property
+    def open(self) -> frozenset[Program]:
+        """The gates that find anything in any of the texts."""
+        if self._open is None:
+            self._open = frozenset().union(*(view.open for view in self.views))
+        return self._open
 
     def matches(self, detector: Detector) -> list[list[Match]]:
         """What the detector finds in each text."""
@@ -93,9 +101,10 @@ class Scan:
             found = self._found[what] = look()
         return found
 
-    def count(self, detector: Detector) -> int:
-        """How many matches it has in the whole message."""
-        return sum(map(len, self.matches(detector)))
+    def has(self, detector: Detector) -> bool:
+        """Whether it finds anything in the whole message."""
+        found = self.matches(detector)
+        return found is not self.nothing and any(found)
 
 
 #: For each detector the gates that it asks for while all of them are closed: it finds nothing then.
@@ -124,7 +133,7 @@ class BuiltIn(Shared):
         they are is learnt the first time, so that most detectors are done with most messages by one look.
         """
         needs = _needs.get(self.spans)
-        if needs is not None and all(needs.isdisjoint(view.open) for view in scan.views):
+        if needs is not None and needs.isdisjoint(scan.open):
             return scan.nothing
         return scan.once(self.spans, lambda: [self._learning(view) for view in scan.views])
 

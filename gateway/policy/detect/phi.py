@@ -41,7 +41,7 @@ class Together(Shared):
 
     def find_in(self, scan: Scan) -> list[list[Match]]:
         """See ``Shared``."""
-        if not any(scan.count(part) for part in self.who) or not any(scan.count(part) for part in self.what):
+        if not any(scan.has(part) for part in self.who) or not any(scan.has(part) for part in self.what):
             return scan.nothing
         found = [scan.matches(part) for part in (*self.who, *self.what)]
         return [_joined([match for matches in found for match in matches[index]]) for index in range(len(scan.texts))]

@@ -441,7 +441,7 @@ def finds(case: Case) -> set[str]:
     """The detectors that find something in the case."""
     scan = Scan([normal_text(text) for text in case.texts])
     names = JUDGED if case.about is None else (case.about,)
-    return {name for name in names if scan.count(BUILT_IN[name])}
+    return {name for name in names if scan.has(BUILT_IN[name])}
 
 
 @cache

@@ -49,8 +49,8 @@ def test_phi_counts_what_two_parts_share_once() -> None:
 
 def test_detectors_of_one_name_do_not_mix_in_a_scan() -> None:
     scan = Scan(["aaa bbb"])
-    assert scan.count(own_detector("mine", "a+")) == 1
-    assert scan.count(own_detector("mine", "[ab]+")) == 2
+    assert [len(found) for found in scan.matches(own_detector("mine", "a+"))] == [1]
+    assert [len(found) for found in scan.matches(own_detector("mine", "[ab]+"))] == [2]
 
 
 def test_places_are_those_of_the_text_whatever_stands_before() -> None:
