@@ -59,7 +59,8 @@ class Reader:
         must not be passed over in silence: ignoring it would weaken the policy.
         """
         if node.mapping is None:
-            self.fault(node, f"expected a mapping, found {found(node)}")
+            keys = f" with {', '.join(sorted(known))}" if len(known) <= 6 else ""
+            self.fault(node, f"expected a mapping{keys}, found {found(node)}")
             return
         for key, value in node.mapping.items():
             if key in known:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 from gateway.config.source import Node
+from gateway.config.values import parse_duration
 from gateway.mail.protection import Method
 from gateway.policy.actions import Actions
 from gateway.policy.actions_read import read_actions
@@ -105,6 +107,8 @@ def _read_hold(reader: Reader, node: Node, name: str) -> Hold | None:
         return Hold(name)
     if node.mapping is None:
         reason = reader.text(node, "true, what it waits for, or a mapping with `for` and `expires`")
+        if reason is not None and _is_duration(reason):
+            reader.fault(node, f"expected what the message waits for, found a time; write {{expires: {reason}}}")
         return None if reason is None else Hold(_one_line(reader, node, reason))
     hold = Hold(name)
     for key, value in reader.entries(node, "key of hold", ("for", "expires")):
@@ -113,6 +117,12 @@ def _read_hold(reader: Reader, node: Node, name: str) -> Hold | None:
         elif key == "expires" and (seconds := reader.duration(value)) is not None:
             hold = replace(hold, expires=seconds)
     return hold
+
+
+def _is_duration(text: str) -> bool:
+    with suppress(ValueError):
+        return parse_duration(text) > 0
+    return False
 
 
 def _one_line(reader: Reader, node: Node, text: str) -> str:

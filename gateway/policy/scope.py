@@ -55,7 +55,7 @@ def _named(reader: Reader, node: Node, what: str, taken: Mapping[str, object]) -
 
 
 def read_groups(reader: Reader, node: Node, scope: Scope) -> None:
-    """Add the groups of this file: lists of patterns, ``file:PATH`` with one on each line, ``group:NAME``."""
+    """Add the groups of this file: lists of patterns, ``file:PATH`` with one on each line."""
     for name, value in _named(reader, node, "group", scope.groups):
         patterns: list[AddressPattern] = []
         for text, entry in reader.texts(value, "addresses, patterns or file:PATH"):
@@ -66,6 +66,9 @@ def read_groups(reader: Reader, node: Node, scope: Scope) -> None:
 def _members(reader: Reader, entry: Node, text: str, scope: Scope) -> list[AddressPattern]:
     if text.startswith("file:"):
         return _from_file(reader, entry, text.removeprefix("file:"), scope)
+    if text.startswith("group:"):
+        reader.fault(entry, "a group does not hold other groups; a condition takes several")
+        return []
     if text.startswith("ldap:"):
         reader.fault(entry, "groups from LDAP are not available in this version")
         return []
