@@ -61,16 +61,28 @@ def _print_table(results: list[Rehearsed]) -> None:
         table.add_column(column, overflow="fold")
     for result in results:
         mark = Text("ok", "green") if result.passed else Text("FAILED", "bold red")
-        for recipient, decision in result.decisions:
-            rules = ", ".join(match.name for match in decision.requirement.rules) or "-"
-            table.add_row(mark, printable(result.case.name), str(recipient), outcome_words(decision), rules)
-            mark = Text("")
+        name = printable(result.case.name)
+        for (outcome, rules), recipients in _alike(result).items():
+            table.add_row(mark, name, recipients, outcome, rules)
+            mark, name = Text(""), ""
     console = terminal()
     console.print(table)
     for result in results:
         place = result.case.place
         for text in result.differences:
             click.echo(f"{place.file}:{place.line}:{place.column}: {result.case.name}: {text}")
+
+
+def _alike(result: Rehearsed) -> dict[tuple[str, str], str]:
+    """The recipients of a message, in one line for all of whom the same becomes of it."""
+    alike: dict[tuple[str, str], list[Address]] = {}
+    for recipient, decision in result.decisions:
+        rules = ", ".join(match.name for match in decision.requirement.rules) or "-"
+        alike.setdefault((outcome_words(decision), rules), []).append(recipient)
+    return {
+        outcome: f"{recipients[0]} and {len(recipients) - 1} more" if len(recipients) > 1 else str(recipients[0])
+        for outcome, recipients in alike.items()
+    }
 
 
 def outcome_words(decision: Decision) -> str:

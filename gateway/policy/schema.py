@@ -44,14 +44,19 @@ def _of(names: Iterable[object], *more: str) -> _Schema:
 
 
 def _bounds(number: _Schema) -> _Schema:
-    return {**_mapping(over=number, under=number), "minProperties": 1}
+    bounds = _mapping(over=_said("More than this.", number), under=_said("Less than this.", number))
+    return {**bounds, "minProperties": 1}
 
 
 _ADDRESSES = _said(
     "Addresses or patterns: user@dom, *@dom, dom, *.dom, *, <> for the null sender, group:NAME.", _one_or_more(_TEXT)
 )
-_METHODS = _one_or_more(_of(Method))
-_LEVEL = _of(Assurance)
+_METHODS = _said("Methods of protection.", _one_or_more(_of(Method)))
+_PROTECTING = _said(
+    "Methods that protect: never plain.", _one_or_more(_of(method for method in Method if method is not Method.PLAIN))
+)
+_LEVEL = _said("What the TLS session must show.", _of(Assurance))
+_WHEN: _Schema = {"description": "When it applies.", "$ref": "#/$defs/condition"}
 
 
 def _subject() -> _Schema:
@@ -87,7 +92,9 @@ def _attachment() -> _Schema:
         name=_said("File names, or patterns with * and ?; case does not matter.", _one_or_more(_TEXT)),
         size=_said("Octets of the attachment as decoded.", _bounds(_SIZE)),
         encrypted=_said("Whether it needs a password to be opened.", {"type": "boolean"}),
-        count=_said("More than so many attachments are all of this.", _mapping(over=_COUNT)),
+        count=_said(
+            "More than so many attachments are all of this.", _mapping(["over"], over=_said("More than this.", _COUNT))
+        ),
     )
 
 
@@ -137,13 +144,18 @@ def _condition() -> _Schema:
 
 
 def _actions() -> _Schema:
+    footer = _mapping(
+        ["text"],
+        text=_said("What the plain text gets.", _TEXT),
+        html=_said("What the HTML gets; made from the text unless given.", _TEXT),
+    )
     action = _mapping(
         strip_tag=_said("Take these tags out of the subject.", _one_or_more(_TEXT)),
         add_header=_said("Add header fields: names and values.", {"type": "object", "additionalProperties": _TEXT}),
         remove_header=_said("Remove the header fields of these names.", _one_or_more(_TEXT)),
         prepend_subject=_said("Put this before the subject.", _TEXT),
         replace_subject=_said("Make this the subject.", _TEXT),
-        footer=_said("Append this to the body.", {"anyOf": [_TEXT, _mapping(["text"], text=_TEXT, html=_TEXT)]}),
+        footer=_said("Append this to the body.", {"anyOf": [_TEXT, footer]}),
         copy_to=_said("Send the message to these addresses, too.", _one_or_more(_TEXT)),
         notify=_said("Tell these addresses that the rule matched, without content.", _one_or_more(_TEXT)),
     )
@@ -158,10 +170,10 @@ def _rule() -> _Schema:
         **_mapping(
             ["name", "when"],
             name=_said("Logs and traces speak of the rule by this name.", {"type": "string", "maxLength": 64}),
-            when={"$ref": "#/$defs/condition"},
+            when=_WHEN,
             require=_said(
                 "Narrow the methods to these, and ask for at least this TLS assurance.",
-                {**_mapping(methods=_METHODS, tls=_LEVEL), "minProperties": 1},
+                {**_mapping(methods=_PROTECTING, tls=_LEVEL), "minProperties": 1},
             ),
             allow=_said(
                 "Add these methods to the defaults; a require still cuts them.", _mapping(["methods"], methods=_METHODS)
@@ -182,10 +194,10 @@ def _exception() -> _Schema:
         ["rules", "tls", "owner", "reason", "until"],
         to=_said("Recipients.", _ADDRESSES),
         sender=_said("Envelope senders.", _ADDRESSES),
-        when={"$ref": "#/$defs/condition"},
+        when=_WHEN,
         rules=_said("The rules that it lowers.", _one_or_more(_TEXT)),
         tls=_said("What takes the place of their `tls`.", _of(level for level in Assurance if level)),
-        methods=_said("Methods that it adds to theirs.", _one_or_more(_of(m for m in Method if m is not Method.PLAIN))),
+        methods={**_PROTECTING, "description": "Methods that it adds to theirs; never plain."},
         owner=_said("Who answers for it.", _TEXT),
         reason=_said("Why it is.", _TEXT),
         until=_said("Its last day (UTC), such as 2026-12-31.", {"type": "string", "format": "date"}),
@@ -194,12 +206,14 @@ def _exception() -> _Schema:
 
 def _test() -> _Schema:
     text: _Schema = {"type": "string"}
-    attachment = _mapping(name=text, text=text, file=_said("A file beside this one.", text))
+    attachment = _mapping(
+        name=_said("Its name.", text), text=_said("Its text.", text), file=_said("A file beside this one.", text)
+    )
     message = _mapping(
         from_=_said("The mailbox in From, and the envelope sender.", _TEXT),
         sender=_said("Another envelope sender; <> for none.", _TEXT),
         to=_said("Recipients.", _one_or_more(_TEXT)),
-        subject=text,
+        subject=_said("The subject.", text),
         body=_said("The text of the message.", text),
         html=_said("The same as HTML.", text),
         headers=_said("Further header fields.", {"type": "object", "additionalProperties": text}),
@@ -209,25 +223,28 @@ def _test() -> _Schema:
         time=_said("When it comes, such as 2026-12-24T18:30+01:00.", text),
     )
     able = _mapping(
-        tls=_said("The TLS assurance that the recipient's hosts reach; none: no TLS.", _LEVEL),
+        tls={**_LEVEL, "description": "The TLS assurance that the recipient's hosts reach; none: no TLS."},
         smime=_said("Whether the recipient has a certificate.", {"type": "boolean"}),
         pgp=_said("Whether the recipient has an OpenPGP key.", {"type": "boolean"}),
     )
     expect = _mapping(
         method=_said("The method that is chosen.", _of(Method)),
-        disposition=_of(Disposition),
-        tls=_said("The TLS assurance that is asked for.", _LEVEL),
-        methods=_said("The methods that are allowed, exactly.", _METHODS),
+        disposition=_said("What happens to it.", _of(Disposition)),
+        tls={**_LEVEL, "description": "The TLS assurance that is asked for."},
+        methods={**_METHODS, "description": "The methods that are allowed, exactly."},
         rules=_said("Rules that match, among others.", _one_or_more(_TEXT)),
         no_rules=_said("Rules that do not match.", _one_or_more(_TEXT)),
-        actions=_said("The kinds of action that are done, exactly.", {"type": "array", "items": _TEXT}),
+        actions=_said(
+            "The kinds of action that are done, exactly; [] for none.",
+            {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+        ),
     )
     return _mapping(
         ["name", "message", "expect"],
-        name=_TEXT,
-        message=message,
-        recipient=able,
-        expect={**expect, "minProperties": 1},
+        name=_said("What it shows, in words.", _TEXT),
+        message=_said("The message.", message),
+        recipient=_said("What the recipient can take; by default TLS of the highest level, and no keys.", able),
+        expect=_said("What must become of it.", {**expect, "minProperties": 1}),
     )
 
 
@@ -238,14 +255,18 @@ def policy_schema() -> _Schema:
         pattern=_said("What it looks for (RE2 syntax).", _TEXT),
         near=_said(
             "Words of which one must stand nearby, within so many characters.",
-            _mapping(["words"], words=_one_or_more(_TEXT), within=_COUNT),
+            _mapping(
+                ["words"],
+                words=_said("The words; case does not matter.", _one_or_more(_TEXT)),
+                within=_said("How many characters; default 60.", {"type": "integer", "minimum": 1}),
+            ),
         ),
         at_least=_said("How many different finds it needs to count.", {"type": "integer", "minimum": 1}),
     )
     protection = _mapping(
-        methods=_said("The methods that mail may take unless a rule says otherwise.", _METHODS),
+        methods={**_METHODS, "description": "The methods that mail may take unless a rule says otherwise."},
         tls=_said("The TLS assurance that method tls must reach.", _of(level for level in Assurance if level)),
-        prefer=_said("The one ranking among what is allowed and possible.", _METHODS),
+        prefer={**_METHODS, "description": "The one ranking among what is allowed and possible."},
         fallback_after=_said("How long a method may fail for now before the next one is tried.", _DURATION),
     )
     whole = _mapping(
