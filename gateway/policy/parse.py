@@ -19,9 +19,11 @@ from gateway.config.faults import Notice, in_order
 from gateway.config.source import Document, Node
 from gateway.errors import Fault
 from gateway.mail.protection import Assurance, Method
+from gateway.policy.about_content import questions_of
 from gateway.policy.actions import clashes
 from gateway.policy.cases import Case
 from gateway.policy.cases_read import read_case
+from gateway.policy.conditions import atoms
 from gateway.policy.disjoint import are_disjoint
 from gateway.policy.exceptions_read import check_names, read_exception
 from gateway.policy.protection_read import read_protection
@@ -89,6 +91,7 @@ def parse_policy(documents: Sequence[Document], now: float | None = None) -> Par
         asks = {rule.name: rule.require is not None for rule, _, _ in gathered.rules}
         for exempt, reader, node in gathered.exceptions:
             check_names(reader, node, exempt, asks)
+    _tell_what_is_not_read(gathered)
     scope = gathered.scope
     policy = Policy(
         gathered.protection or Protection(),
@@ -168,6 +171,19 @@ def _read_only_protection(reader: Reader, node: Node, gathered: _Found) -> None:
         return
     gathered.protection_place = Fault(reader.document.file, *root.keys["protection"], "")
     gathered.protection = read_protection(reader, root, node)
+
+
+def _tell_what_is_not_read(gathered: _Found) -> None:
+    """Once, at the first rule that asks about text: what has none for us is unknown to all of them."""
+    for rule, reader, node in gathered.rules:
+        if any(questions_of(atom).of_text for atom in atoms(rule.when)):
+            reader.note(
+                node,
+                "when",
+                "attachments that are not text (PDF, office documents, archives) are not read in this version:"
+                " for this and every other condition on content, what they hold cannot be known",
+            )
+            return
 
 
 # -- all files together ---------------------------------------------------------------------------------------------

@@ -361,3 +361,13 @@ def test_no_shape_of_a_file_can_do_more_than_make_faults(rules: str, protection:
     text = f"version: 1\nrules: {rules}\nprotection: {protection}\n"
     parsed = parse_policy([parse_document(text.encode(), "p")])
     assert all(1 <= fault.line <= 4 for fault in parsed.faults)
+
+
+def test_that_documents_are_not_read_is_told_once_where_content_is_asked_about(parse: Parse) -> None:
+    asking = "rules:\n" + "".join(
+        f"- {{name: {name}, when: {{not: {{content: {{contains: x}}}}}}, hold: true}}\n" for name in "ab"
+    )
+    (note,) = parse(f"version: 1\n{asking}").notices
+    assert (note.line, note.column) == (3, 13)
+    assert "not read in this version" in note.message
+    assert parse(when("{attachment: {type: executable}}")).notices == ()

