@@ -1,4 +1,4 @@
-# The menu. `make test` and `make run` need nothing but make and python3 (3.11 or newer):
+# The menu. `make demo`, `make test` and `make run` need nothing but make and python3 (3.11 or newer):
 # they make .venv, install into it, and install again only when pyproject.toml has changed.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test peers lint format types imports bench docs run ci clean
+.PHONY: help demo test peers lint format types imports bench docs run ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@
+
+demo: $(READY) ## a tour: the real daemon among hosts good and bad, then your own mail (ARGS=--once: just the tour)
+	$(BIN)/gateway demo $(ARGS)
 
 test: $(READY) ## every test that needs no other program, on all cores
 	$(BIN)/pytest -n auto --dist loadgroup -m "not peer" $(ARGS)

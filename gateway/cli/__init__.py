@@ -37,6 +37,7 @@ VERBS = MappingProxyType(
     {
         "run": ("gateway.cli.run:run", "The daemon, in the foreground."),
         "check": ("gateway.cli.check:check", "Validate the configuration and every policy file."),
+        "demo": ("gateway.cli.demo:demo", "A guided tour: the real daemon among recipients' hosts of every kind."),
         "explain": ("gateway.cli.explain:explain", "What would become of a message, per recipient, and why."),
         "policy": ("gateway.cli.policy:policy", "Run the policy's own tests; print its JSON Schema."),
         "queue": ("gateway.cli.queue:queue", "Look at waiting mail, retry, hold, release or cancel it."),

@@ -127,7 +127,7 @@ def test_the_commands_of_the_quick_start_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[2].partition("\n## ")[0]
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = re.findall(r"^    make (\w+)", text, flags=re.MULTILINE)
-    assert named == ["test", "run"]
+    assert named == ["demo", "test", "run"]
     assert set(named) <= targets
     settings = yaml.safe_load((ROOT / "config/quickstart.yaml").read_text(encoding="utf-8"))
     assert text.count(settings["listeners"][0]["address"]) >= 2
