@@ -28,12 +28,12 @@ from gateway.policy.about_header import (
     SubjectTag,
     SubjectTagTypo,
 )
-from gateway.policy.conditions import AllOf, AnyOf, Condition, Not, compile_pattern
-from gateway.policy.facts import normal_text
+from gateway.policy.conditions import AllOf, AnyOf, Condition, Not
 from gateway.policy.patterns import AddressPattern, DomainPattern
 from gateway.policy.reader import Reader
 from gateway.policy.scope import Scope, unknown_name
 from gateway.policy.when_content import read_attachment, read_content, read_encrypted
+from gateway.policy.when_texts import read_one_of, read_patterns, read_visible_texts
 from gateway.policy.when_time import read_time
 
 __all__ = ["read_addresses", "read_condition", "read_tags"]
@@ -140,13 +140,7 @@ def _connector(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
 
 def _kind(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
     known = {str(kind): kind for kind in Kind}
-    kinds = []
-    for name, entry in reader.texts(node, "kinds of mail"):
-        if name in known:
-            kinds.append(known[name])
-        else:
-            unknown_name(reader, entry, "kind of mail", name, list(known))
-    return KindIs(frozenset(kinds))
+    return KindIs(frozenset(read_one_of(reader, node, "kind of mail", "kinds of mail", known)))
 
 
 def _size(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
@@ -174,34 +168,12 @@ def _subject(reader: Reader, node: Node, scope: Scope) -> Condition | None:
     return _whole([_SUBJECT_READERS[key](reader, value, scope) for key, value in entries])
 
 
-def _texts(reader: Reader, node: Node) -> tuple[str, ...]:
-    texts = []
-    for text, entry in reader.texts(node, "texts"):
-        if not normal_text(text):
-            # It would be found in every subject.
-            reader.fault(entry, "nothing that can be seen is left of this text")
-        texts.append(text)
-    return tuple(texts)
-
-
-def _patterns(reader: Reader, node: Node) -> tuple[str, ...]:
-    patterns = []
-    for text, entry in reader.texts(node, "patterns"):
-        try:
-            compile_pattern(text)
-        except ValueError as error:
-            reader.fault(entry, str(error))
-        else:
-            patterns.append(text)
-    return tuple(patterns)
-
-
 def _subject_contains(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
-    return SubjectContains(_texts(reader, node))
+    return SubjectContains(read_visible_texts(reader, node))
 
 
 def _subject_matches(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
-    return SubjectMatches(_patterns(reader, node))
+    return SubjectMatches(read_patterns(reader, node))
 
 
 def read_tags(reader: Reader, node: Node) -> tuple[str, ...]:
@@ -245,9 +217,9 @@ def _header(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
     if not exists:
         reader.fault(node, "a field that does not exist neither contains nor matches anything")
     read: list[Condition | None] = [
-        HeaderContains(name, _texts(reader, value))
+        HeaderContains(name, read_visible_texts(reader, value))
         if key == "contains"
-        else HeaderMatches(name, _patterns(reader, value))
+        else HeaderMatches(name, read_patterns(reader, value))
         for key, value in parts
     ]
     return _whole(read)

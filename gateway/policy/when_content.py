@@ -12,14 +12,16 @@ from gateway.policy.about_content import (
     ContentUnreadable,
     EncryptedAlready,
 )
-from gateway.policy.conditions import AllOf, Condition, Not, compile_pattern
+from gateway.policy.conditions import AllOf, Condition, Not
 from gateway.policy.facts import normal_text
 from gateway.policy.reader import Reader, found
 from gateway.policy.scope import Scope, unknown_name
+from gateway.policy.when_texts import read_one_of, read_patterns, read_visible_texts
 
 __all__ = ["read_attachment", "read_content", "read_encrypted"]
 
-_WAYS = frozenset({"smime", "pgp", "pdf"})
+_WAYS = {name: name for name in ("smime", "pgp", "pdf")}
+_TYPES = {str(kind): kind for kind in FileType}
 _CONTENT_KEYS = ("contains", "matches", "detects", "at_least", "unreadable")
 _ATTACHMENT_KEYS = ("type", "name", "size", "encrypted", "count")
 
@@ -34,9 +36,9 @@ def read_content(reader: Reader, node: Node, scope: Scope) -> Condition | None:
     floor = 1
     for key, value in reader.entries(node, "key of content", _CONTENT_KEYS):
         if key == "contains":
-            parts.append(ContentContains(_texts(reader, value)))
+            parts.append(ContentContains(frozenset(_folded(text) for text in read_visible_texts(reader, value))))
         elif key == "matches":
-            parts.append(ContentMatches(_patterns(reader, value)))
+            parts.append(ContentMatches(frozenset(read_patterns(reader, value))))
         elif key == "detects":
             detectors = _detectors(reader, value, scope)
         elif key == "at_least":
@@ -52,26 +54,8 @@ def read_content(reader: Reader, node: Node, scope: Scope) -> Condition | None:
     return None if not parts else parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
-def _texts(reader: Reader, node: Node) -> frozenset[str]:
-    texts = []
-    for text, entry in reader.texts(node, "texts"):
-        normal = normal_text(text).casefold()
-        if not normal:
-            reader.fault(entry, "nothing that can be seen is left of this text")
-        texts.append(normal)
-    return frozenset(texts)
-
-
-def _patterns(reader: Reader, node: Node) -> frozenset[str]:
-    patterns = []
-    for text, entry in reader.texts(node, "patterns"):
-        try:
-            compile_pattern(text)
-        except ValueError as error:
-            reader.fault(entry, str(error))
-        else:
-            patterns.append(text)
-    return frozenset(patterns)
+def _folded(text: str) -> str:
+    return normal_text(text).casefold()
 
 
 def _detectors(reader: Reader, node: Node, scope: Scope) -> frozenset[str]:
@@ -96,7 +80,7 @@ def read_attachment(reader: Reader, node: Node, _scope: Scope) -> Condition | No
     count = 1
     for key, value in reader.entries(node, "key of attachment", _ATTACHMENT_KEYS):
         if key == "type":
-            types = _types(reader, value)
+            types = read_one_of(reader, value, "type of file", "types of files", _TYPES)
         elif key == "name":
             names = tuple(text for text, _ in reader.texts(value, "file names or patterns"))
         elif key == "size":
@@ -113,25 +97,10 @@ def read_attachment(reader: Reader, node: Node, _scope: Scope) -> Condition | No
     return AttachmentIs(frozenset(types), names, over, under, encrypted, count)
 
 
-def _types(reader: Reader, node: Node) -> list[FileType]:
-    known = {str(kind): kind for kind in FileType}
-    types = []
-    for name, entry in reader.texts(node, "types of files"):
-        if name in known:
-            types.append(known[name])
-        else:
-            unknown_name(reader, entry, "type of file", name, list(known))
-    return types
-
-
 def read_encrypted(reader: Reader, node: Node, _scope: Scope) -> Condition | None:
     """``true``, ``false``, or the ways that count: smime, pgp, pdf."""
     if isinstance(node.scalar, bool):
-        any_way = EncryptedAlready(_WAYS)
+        any_way = EncryptedAlready(frozenset(_WAYS))
         return any_way if node.scalar else Not(any_way)
-    ways = []
-    for name, entry in reader.texts(node, "true, false, or some of smime, pgp, pdf"):
-        if name not in _WAYS:
-            unknown_name(reader, entry, "way of protection", name, sorted(_WAYS))
-        ways.append(name)
+    ways = read_one_of(reader, node, "way of protection", "true, false, or some of smime, pgp, pdf", _WAYS)
     return EncryptedAlready(frozenset(ways))

@@ -9,7 +9,7 @@ from gateway.config.source import Node
 from gateway.policy.about_envelope import DAYS, TimeIs
 from gateway.policy.conditions import Condition
 from gateway.policy.reader import Reader
-from gateway.policy.scope import unknown_name
+from gateway.policy.when_texts import read_one_of
 
 __all__ = ["read_time"]
 
@@ -41,13 +41,8 @@ def _zone(reader: Reader, node: Node) -> str:
 
 
 def _days(reader: Reader, node: Node) -> frozenset[int]:
-    days = []
-    for name, entry in reader.texts(node, "days, such as mon"):
-        if name in DAYS:
-            days.append(DAYS.index(name))
-        else:
-            unknown_name(reader, entry, "day", name, list(DAYS))
-    return frozenset(days)
+    known = {name: number for number, name in enumerate(DAYS)}
+    return frozenset(read_one_of(reader, node, "day", "days, such as mon", known))
 
 
 def _between(reader: Reader, node: Node) -> tuple[int, int]:
