@@ -31,7 +31,8 @@ def check(context: CliContext) -> int:
             return 1
         raise
     now = time.time()
-    results = [rehearse(loaded.policy, case, now) for case in loaded.cases]
+    kinds = {connector.name: connector.kinds for connector in loaded.settings.connectors}
+    results = [rehearse(loaded.policy, case, now, kinds) for case in loaded.cases]
     failures = [
         replace(result.case.place, message=f"policy test {result.case.name!r}: {text}")
         for result in results

@@ -14,7 +14,7 @@ from rich.text import Text
 from gateway.cli import CliContext, common_options
 from gateway.cli.words import printable, terminal
 from gateway.mail.address import Address
-from gateway.mail.protection import Decision, Disposition
+from gateway.mail.protection import Decision, Disposition, RuleMatch
 from gateway.policy.schema import policy_schema
 from gateway.protect.rehearsal import Rehearsed, rehearse
 
@@ -38,7 +38,8 @@ def test(context: CliContext, *, junit: Path | None) -> int:
     """Run the tests of every policy file of the configuration. Exit status 1 where one fails."""
     loaded = context.load()
     now = time.time()
-    results = [rehearse(loaded.policy, case, now) for case in loaded.cases]
+    kinds = {connector.name: connector.kinds for connector in loaded.settings.connectors}
+    results = [rehearse(loaded.policy, case, now, kinds) for case in loaded.cases]
     if junit is not None:
         junit.write_text(_junit(results), "utf-8")
     failed = sum(not result.passed for result in results)
@@ -77,12 +78,16 @@ def _alike(result: Rehearsed) -> dict[tuple[str, str], str]:
     """The recipients of a message, in one line for all of whom the same becomes of it."""
     alike: dict[tuple[str, str], list[Address]] = {}
     for recipient, decision in result.decisions:
-        rules = ", ".join(match.name for match in decision.requirement.rules) or "-"
+        rules = ", ".join(_matched(match) for match in decision.requirement.rules) or "-"
         alike.setdefault((outcome_words(decision), rules), []).append(recipient)
     return {
         outcome: f"{recipients[0]} and {len(recipients) - 1} more" if len(recipients) > 1 else str(recipients[0])
         for outcome, recipients in alike.items()
     }
+
+
+def _matched(match: RuleMatch) -> str:
+    return f"{match.name} (?)" if "(cannot be known)" in match.effect else match.name
 
 
 def outcome_words(decision: Decision) -> str:

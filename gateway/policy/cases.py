@@ -16,11 +16,15 @@ __all__ = ["Able", "Case", "Expected"]
 
 @dataclass(frozen=True, slots=True)
 class Able:
-    """What the recipient can take: TLS up to this assurance (``NONE``: no TLS), S/MIME, OpenPGP."""
+    """What the recipient can take: TLS up to this assurance (``NONE``: no TLS), S/MIME, OpenPGP, a PDF with a password.
+
+    The portal needs nothing of them.
+    """
 
     tls: Assurance = Assurance.AUTHENTICATED
     smime: bool = False
     pgp: bool = False
+    pdf: bool = False
 
 
 @dataclass(frozen=True, slots=True)

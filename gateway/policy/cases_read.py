@@ -13,6 +13,7 @@ from gateway.errors import Fault
 from gateway.mail.address import Address, AddressError
 from gateway.mail.protection import Assurance, Disposition
 from gateway.policy.cases import Able, Case, Expected
+from gateway.policy.evaluate import PROTECT_HEADER
 from gateway.policy.reader import Reader, found
 
 __all__ = ["read_case"]
@@ -155,8 +156,8 @@ def _time(reader: Reader, node: Node) -> float | None:
 
 
 def _read_able(reader: Reader, node: Node) -> Able:
-    tls, keys = Assurance.AUTHENTICATED, {"smime": False, "pgp": False}
-    for key, value in reader.entries(node, "key of recipient", ("tls", "smime", "pgp")):
+    tls, keys = Assurance.AUTHENTICATED, {"smime": False, "pgp": False, "pdf": False}
+    for key, value in reader.entries(node, "key of recipient", ("tls", *keys)):
         if key == "tls":
             level = reader.assurance(value)
             tls = tls if level is None else level
@@ -164,7 +165,7 @@ def _read_able(reader: Reader, node: Node) -> Able:
             keys[key] = value.scalar
         else:
             reader.fault(value, f"expected true or false, found {found(value)}")
-    return Able(tls, keys["smime"], keys["pgp"])
+    return Able(tls, **keys)
 
 
 def _read_expected(reader: Reader, node: Node, rules: set[str]) -> Expected:
@@ -201,7 +202,7 @@ def _disposition(reader: Reader, node: Node) -> Disposition | None:
 def _named(reader: Reader, node: Node, what: str, known: set[str]) -> tuple[str, ...]:
     names = []
     for name, entry in [] if node.items == [] else reader.texts(node, f"names of {what}s"):
-        if name not in known and not name.startswith("kind "):
+        if name not in known and name != PROTECT_HEADER and not name.startswith("kind "):
             reader.fault(entry, f"unknown {what} {name!r}{suggestion(name, sorted(known))}")
         names.append(name)
     return tuple(names)

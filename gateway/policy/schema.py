@@ -226,6 +226,7 @@ def _test() -> _Schema:
         tls={**_LEVEL, "description": "The TLS assurance that the recipient's hosts reach; none: no TLS."},
         smime=_said("Whether the recipient has a certificate.", {"type": "boolean"}),
         pgp=_said("Whether the recipient has an OpenPGP key.", {"type": "boolean"}),
+        pdf=_said("Whether a password for PDF is agreed with the recipient.", {"type": "boolean"}),
     )
     expect = _mapping(
         method=_said("The method that is chosen.", _of(Method)),

@@ -6,10 +6,12 @@ that it can: a policy test is about the policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from gateway.mail.address import Address
+from gateway.mail.envelope import Kind
 from gateway.mail.protection import Assurance, Capability, Decision, Disposition, Method, Requirement
 from gateway.policy import Policy, evaluate
 from gateway.policy.cases import Able, Case, Expected
@@ -43,17 +45,25 @@ def capabilities_of(able: Able, requirement: Requirement) -> dict[Method, Capabi
         known[Method.SMIME] = Capability(Method.SMIME, possible=False, reason="no certificate")
     if not able.pgp:
         known[Method.PGP] = Capability(Method.PGP, possible=False, reason="no key")
+    if not able.pdf:
+        known[Method.PDF] = Capability(Method.PDF, possible=False, reason="no password is agreed with the recipient")
     return known
 
 
-def rehearse(policy: Policy, case: Case, now: float) -> Rehearsed:
-    """Run one test; ``now`` (seconds UTC) is the time where the test names none."""
+def rehearse(
+    policy: Policy, case: Case, now: float, kinds: Mapping[str, Iterable[str]] = MappingProxyType({})
+) -> Rehearsed:
+    """Run one test; ``now`` (seconds UTC) is the time where the test names none.
+
+    ``kinds``: the kinds of mail that each connector vouches for, by its name.
+    """
     common = facts_of(
         policy,
         case.message,
         sender=case.sender,
         recipients=case.recipients,
         connector=case.connector or None,
+        declared=frozenset(Kind(name) for name in kinds.get(case.connector, ())),
         time=now if case.time is None else case.time,
     )
     decisions = []
