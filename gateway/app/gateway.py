@@ -245,7 +245,7 @@ class Gateway:
         observing = [connector.name for connector in settings.connectors if connector.stage is Stage.OBSERVE]
         self.metrics.observed_connectors.set(len(observing))
         if observing and self.share.is_first:
-            self.metrics.alarms.labels("observe_stage").inc()
+            self._observer.alarm("observe_stage")
             _log.warning("observe_stage", connectors=observing, meaning="their mail leaves unprotected")
 
     # -- run ----------------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ class Gateway:
         except (GatewayError, OSError) as error:
             faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
             _log.error("reload_failed", faults=faults, meaning="the running configuration stays")
-            self.metrics.alarms.labels("reload_failed").inc()
+            self._observer.alarm("reload_failed")
             return False
         loaded = prepared.current.loaded
         _log.info("reloaded", policy=loaded.policy.digest, config=loaded.digest)

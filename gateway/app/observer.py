@@ -71,6 +71,12 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
         if state == State.DROPPED:
             self.alarm("dropped")
 
+    def letter_lost(self) -> None:
+        """A letter about an alarm was not delivered: counted and logged, and no letter tells of it."""
+        self._recipients("none", str(State.DROPPED)).inc()
+        self._metrics.alarms.labels("dropped").inc()
+        _log.warning("letter_lost", meaning="a letter to notify.alerts could not be delivered")
+
     def possible_duplicates(self, number: int) -> None:
         """Recipients that may get a message twice."""
         if number:

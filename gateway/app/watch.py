@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -11,6 +13,7 @@ from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.ingress.server import IngressServer
 from gateway.observe.metrics import Metrics
+from gateway.queue.announce import tell_alarm, tell_over
 from gateway.queue.queue import Queue
 from gateway.store.writer import Transaction
 
@@ -19,6 +22,13 @@ __all__ = ["Watch"]
 _log = structlog.get_logger()
 
 _INTERVAL = 1.0
+
+
+class _Standing(NamedTuple):
+    """An alarm that is not over: what was seen, and since when."""
+
+    problem: str
+    since: float
 
 
 class Watch:
@@ -44,7 +54,8 @@ class Watch:
         self._clock = clock
         self._raised = raised
         self._speaks = speaks
-        self._alarmed: set[str] = set()
+        self._alarmed: dict[str, _Standing] = {}
+        self._unwritten: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Look, every second, until cancelled."""
@@ -68,16 +79,31 @@ class Watch:
 
     async def _keep_raised(self) -> None:
         """What the rooms raised since the last look, as one event a kind: a stranger cannot fill the store with it."""
-        raised = self._raised()
+        self._unwritten.update(self._raised())
+        raised = dict(self._unwritten)
         if not raised:
             return
+        settings = self._queue.settings()
 
-        def job(transaction: Transaction) -> None:
+        def job(transaction: Transaction) -> int:
+            told = 0
             for kind, times in sorted(raised.items()):
                 transaction.event("alarm", {"alarm": kind, "times": times})
+                told += tell_alarm(transaction, self._store, settings, kind, times=times)
+            return told
 
-        with suppress(StoreError):
-            await self._store.write(job)
+        if await self._written(job):
+            self._unwritten.clear()
+
+    async def _written(self, job: Callable[[Transaction], int]) -> bool:
+        """Whether the store took it; the letters that it made are due."""
+        try:
+            told = await self._store.write(job)
+        except StoreError:
+            return False
+        if told:
+            self._queue.wake.set()
+        return True
 
     async def _look_at_certificate(self, ingress: IngressServer) -> None:
         """Take a renewed certificate over; a bad new file keeps the old one, and alarms."""
@@ -91,15 +117,24 @@ class Watch:
             self._metrics.certificate_expiry.labels("listener").set(expires)
 
     async def _alarm(self, kind: str, problem: str) -> None:
-        """An alarm is a metric, a log line, and an event - as far as the store still takes one."""
+        """An alarm is a metric, a log line, an event and a letter - the last two as far as the store takes them."""
         if not self._speaks:
             return
         if problem and kind not in self._alarmed:
-            self._alarmed.add(kind)
+            self._alarmed[kind] = _Standing(problem, self._clock.time())
             self._metrics.alarms.labels(kind).inc()
             _log.critical("alarm", alarm=kind, problem=problem)
-            with suppress(StoreError):
-                await self._store.write(lambda tx: tx.event("alarm", {"alarm": kind, "problem": problem}))
+            await self._written(partial(self._begin, kind=kind, problem=problem))
         elif not problem and kind in self._alarmed:
-            self._alarmed.discard(kind)
+            standing = self._alarmed.pop(kind)
             _log.info("alarm_over", alarm=kind)
+            await self._written(partial(self._end, kind=kind, standing=standing))
+
+    def _begin(self, transaction: Transaction, kind: str, problem: str) -> int:
+        transaction.event("alarm", {"alarm": kind, "problem": problem})
+        return tell_alarm(transaction, self._store, self._queue.settings(), kind, problem=problem)
+
+    def _end(self, transaction: Transaction, kind: str, standing: _Standing) -> int:
+        """Whose beginning could not be told, because there was no store to write it to, is told of here."""
+        problem, since = standing
+        return tell_over(transaction, self._store, self._queue.settings(), kind, problem=problem, since=since)

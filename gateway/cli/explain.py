@@ -18,7 +18,7 @@ import click
 from gateway.cli import CliContext, common_options
 from gateway.cli.access import quiet
 from gateway.config.inbound import Connector
-from gateway.ingress.connectors import matches_sender
+from gateway.config.names import matches_sender
 from gateway.ingress.markers import ControlError, Markers, control_headers
 from gateway.ingress.seams import ControlHeaders
 from gateway.mail.address import Address, AddressError

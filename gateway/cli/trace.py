@@ -130,7 +130,7 @@ def _print_message(paper: _Paper, message: dict[str, Any]) -> None:
     size = message["size"]
     paper.line(f"{message['id']}  {moment(message['received'])} UTC  {size} bytes", bold=len(message["id"]))
     if message["parent"]:
-        paper.line(f"  a notice of ours to the sender of {message['parent']}")
+        paper.line(f"  a notice of ours about {message['parent']}")
     else:
         tls = message["tls"]
         secured = f"{tls['version']} {tls['cipher']}" if tls else "in clear"
@@ -141,7 +141,7 @@ def _print_message(paper: _Paper, message: dict[str, Any]) -> None:
         if violations := event["data"].get("would_refuse"):
             paper.line(f"  stage observe: in force it would be refused: {'; '.join(violations)}", indent=4)
     for notice in message["notices"]:
-        paper.line(f"  the sender was told by {notice}")
+        paper.line(f"  told of by {notice}")
     for recipient in message["recipients"]:
         _print_recipient(paper, recipient)
     paper.line("")
@@ -202,7 +202,10 @@ def _print_attempt(paper: _Paper, event: dict[str, Any], number: int) -> None:
 
 
 #: What a person learns from the other lines already.
-_KNOWN = frozenset({"event", "requirement", "passed_over", "state", "methods", "tls", "method", "losses", "owner"})
+_KNOWN = frozenset(
+    {"event", "requirement", "passed_over", "state", "methods", "tls", "method", "losses", "owner"}
+    | {"content", "before", "after", "allow_weaker"}
+)
 
 
 def _print_event(paper: _Paper, event: dict[str, Any]) -> None:
@@ -213,11 +216,34 @@ def _print_event(paper: _Paper, event: dict[str, Any]) -> None:
         words = f"{data['state']}, by policy {requirement['policy'][:12]}" if requirement["policy"] else data["state"]
         if data.get("error"):
             words += f": {data['error']}"
+    elif kind == "redecided":
+        words = _redecided(data)
     elif kind == "claimed":
         words = f"try {data['attempt']} begins"
     else:
         words = "; ".join(_facts(kind, data))
     _event_line(paper, event, words)
+
+
+def _redecided(data: dict[str, Any]) -> str:
+    """What an operator's new decision changed; the JSON has all of it."""
+    before, after = data["before"], data["after"]
+    said = [
+        f"{name} {_plain(before.get(name))} -> {_plain(after.get(name))}"
+        for name in ("methods", "tls", "disposition")
+        if before.get(name) != after.get(name)
+    ]
+    how = "by the policy of now alone" if data["allow_weaker"] else "never weaker than before"
+    parts = [
+        f"{how}: {'; '.join(said) or 'nothing else is required'}",
+        f"by {data['operator']}",
+        data.get("reason", ""),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def _facts(kind: str, data: dict[str, Any]) -> list[str]:

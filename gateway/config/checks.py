@@ -60,7 +60,7 @@ def check_settings(settings: Settings, *, broken: frozenset[str], now: float) ->
     ``broken`` names top-level sections with faults of their own; ``now`` is in seconds, UTC.
     """
     case = _Case(settings, broken, now)
-    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _exposure)
+    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _exposure, _people)
     return [problem for check in checks for problem in check(case)]
 
 
@@ -399,6 +399,13 @@ def _exposure(case: _Case) -> Iterator[Problem]:
     if settings.dns.trust_ad is True and not all(_loopback(resolver.host) for resolver in resolvers):
         message = "DNSSEC answers are believed from a resolver beyond this machine: the way to it must be safe"
         yield Problem(("dns", "trust_ad"), message, note=True)
+
+
+def _people(case: _Case) -> Iterator[Problem]:
+    if case.whole("notify") and not case.settings.notify.alerts:
+        message = "notify.alerts names nobody: alarms stand in the log and the metrics alone, and no mail tells of them"
+        path: PathInFile = ("notify",) if "notify" in case.settings.model_fields_set else ()
+        yield Problem(path, message, note=True)
 
 
 def _loopback(host: str) -> bool:

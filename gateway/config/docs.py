@@ -59,6 +59,7 @@ _EXAMPLES: Mapping[str, str] = types.MappingProxyType(
         "dkim": '\n  clinic.example: [{selector: s1, key: "file:dkim/s1.pem"}]',
         "portal.url": "https://secure.clinic.example",
         "notify.alerts": "[ops@clinic.example]",
+        "notify.reviewers": "[privacy@clinic.example]",
     }
 )
 _UNBUILT = WITHOUT_EFFECT | {"delivery.source_addresses"}
@@ -69,6 +70,7 @@ _DERIVED: Mapping[str, str] = types.MappingProxyType(
         "listeners[].name": "the address",
         "connectors[].stage": "`soft` or `enforce`",
         "connectors[].senders": "from `accept`",
+        "notify.reviewers": "`alerts`",
     }
 )
 

@@ -4,6 +4,7 @@ import base64
 import binascii
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainValidator
@@ -24,6 +25,7 @@ __all__ = [
     "Names",
     "SenderPatterns",
     "SpkiDigests",
+    "matches_sender",
     "parse_certificate_name",
     "parse_domain",
     "parse_host_name",
@@ -119,6 +121,14 @@ Mailbox = Annotated[Address, PlainValidator(_mailbox)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]
 SenderPatterns = Annotated[tuple[Annotated[str, BeforeValidator(_sender_pattern)], ...], BeforeValidator(one_or_many)]
 AssuranceLevel = Annotated[Assurance, PlainValidator(_assurance)]
+
+
+def matches_sender(patterns: Iterable[str], address: Address) -> bool:
+    """Whether the domain is one of ``patterns``: a domain, ``*.domain`` (anything below it), or ``*``."""
+    return any(
+        pattern in ("*", address.domain) or (pattern.startswith("*.") and address.domain.endswith(pattern[1:]))
+        for pattern in patterns
+    )
 
 
 def _spki(value: object) -> str:

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 WITHOUT_EFFECT = frozenset(
-    {"directories", "smime", "pgp", "pdf", "dkim", "portal", "egress", "audit", "api", "console", "notify"}
+    {"directories", "smime", "pgp", "pdf", "dkim", "portal", "egress", "audit", "api", "console"}
 )
 """Sections whose rooms come later. Ignoring them weakens nothing: what they would add is simply not possible yet."""
 
@@ -138,10 +138,14 @@ class Portal(Section):
 
 
 class Notify(Section):
-    """Mail to the people who look after the gateway."""
+    """Mail to the people who look after the gateway: encrypted, without anybody's mail in it, once an hour a thing."""
 
     alerts: tuple[Mailbox, ...] = ()
-    """Addresses that alerts go to. Alerts are also log events and metrics, always."""
+    """Addresses that alarms are mailed to, with what to do, and that they are over. Alarms are also log events and
+    metrics, always."""
+
+    reviewers: tuple[Mailbox, ...] = ()
+    """Addresses that are told of held mail, with the commands that release or cancel it; default: `alerts`."""
 
 
 class Audit(Section):

@@ -44,10 +44,11 @@ from gateway.mail.protection import Assurance, Method
 from gateway.mail.rendering import without_broken_signatures
 from gateway.policy import MessageFacts, Policy, evaluate
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
-from gateway.queue.notices import NoticeEntry, is_wanted, make_notice, return_requirement
+from gateway.queue.notices import NoticeEntry, is_wanted, make_notice
 from gateway.queue.outcomes import LeaseLost
 from gateway.queue.queue import Queue, schedule_of
 from gateway.queue.records import Claim, NewMessage
+from gateway.queue.system_mail import return_requirement
 from gateway.scanning import Scanners
 
 __all__ = ["Deliverer", "DeliveryObserver"]

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.config.model import Connector, ForeignFrom, Stage, SystemMail
+from gateway.config.names import matches_sender
 from gateway.ingress.markers import ORIGINATOR_ORG, TENANT_ID
 from gateway.mail.address import Address
 from gateway.mail.headers import Field
@@ -35,7 +36,6 @@ __all__ = [
     "candidates",
     "check_sender",
     "judge",
-    "matches_sender",
     "names_a_connector",
 ]
 
@@ -166,14 +166,6 @@ def _sender_fault(connector: Connector, sender: Address | None) -> str | None:
     if sender is None:
         return "null sender: system_mail is refused" if connector.system_mail is SystemMail.REFUSE else None
     return None if matches_sender(connector.senders, sender) else "envelope sender is outside senders"
-
-
-def matches_sender(patterns: Iterable[str], address: Address) -> bool:
-    """Whether the domain is one of ``patterns``: a domain, ``*.domain`` (anything below it), or ``*``."""
-    return any(
-        pattern in ("*", address.domain) or (pattern.startswith("*.") and address.domain.endswith(pattern[1:]))
-        for pattern in patterns
-    )
 
 
 # -- once the header block is read ---------------------------------------------------------------------------------

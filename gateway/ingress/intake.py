@@ -140,7 +140,7 @@ class QueueIntake:
         size = body.size if body.plain is not None else 0
         claim = bool(deliverable) and self.dispatch.has_room(origin_of(new.message.envelope), deliverable, size)
         try:
-            claims = await self.queue.accept(new, also=notices, claim=claim)
+            claims = await self.queue.accept(new, also=notices, claim=claim, header=submission.header_block)
         except AlreadyAccepted as repeated:
             await spool.abort()
             return repeated.message

@@ -12,6 +12,7 @@
 5. ``attempt``    - evidence and outcome of one try
 6. ``reply``      - SMTP replies with enhanced codes, text of strangers cleaned
 7. ``dsn``        - the text of delivery status notifications (RFC 3464)
+   ``letter``, ``announcements`` - letters of our own to people, and what they say
 8. ``ids``        - UUIDv7
 9. ``content``    - what a message says: texts, attachments, what could not be read; its docstring maps the rest
                   (``mime``, ``mediatype``, ``words``, ``decoding``, ``charsets``, ``html_text``, ``flowed``,

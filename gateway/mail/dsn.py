@@ -48,7 +48,10 @@ class ReportedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One notification. Times in seconds since the epoch; ``retry_until`` for delayed mail."""
+    """One notification. Times in seconds since the epoch; ``retry_until`` for delayed mail.
+
+    ``held``: delayed because a person has to look at it first; ``retry_until`` is when that time is over.
+    """
 
     id: str
     action: Action
@@ -61,6 +64,7 @@ class Report:
     recipients: tuple[ReportedRecipient, ...]
     envid: str = ""
     retry_until: float | None = None
+    held: bool = False
 
 
 _SUBJECTS = {
@@ -79,6 +83,16 @@ _OPENINGS = {
         "The message that you sent was handed to the next mail system, which does not confirm delivery itself:"
     ),
 }
+
+_HELD_SUBJECT = "Your message waits for review"
+_HELD_OPENING = (
+    "The message that you sent has not been delivered yet: somebody in your organisation has to look at it first. "
+    "You do not need to do anything, nor to send it again. It is on its way to:"
+)
+_HELD_ENDING = (
+    "Once it is approved it is delivered, and you hear nothing more. If it is not approved in time it comes back to "
+    "you with another notice."
+)
 
 
 def quoted_fields(block: bytes) -> bytes:
@@ -105,7 +119,7 @@ def build_report(report: Report, original_header: bytes) -> bytes:
     header = [
         f"From: Mail delivery system <{report.postmaster}>",
         f"To: <{report.to}>",
-        f"Subject: {_SUBJECTS[report.action]}",
+        f"Subject: {_HELD_SUBJECT if report.held else _SUBJECTS[report.action]}",
         f"Date: {_date(report.now)}",
         f"Message-ID: <{report.id}@{report.hostname}>",
         "Auto-Submitted: auto-replied",
@@ -130,17 +144,24 @@ def _part(content_type: str, encoding: str, description: str, body: str) -> str:
 
 
 def _words(report: Report) -> str:
-    paragraphs = [f"This is the mail gateway at {report.hostname}.", _OPENINGS[report.action]]
+    opening = _HELD_OPENING if report.held else _OPENINGS[report.action]
+    paragraphs = [f"This is the mail gateway at {report.hostname}.", _paragraph(opening)]
     for recipient in report.recipients:
         lines = [f"    <{recipient.address}>", *_indented(recipient.explanation)]
         if recipient.diagnostic:
             source = f"The system {recipient.remote} said: " if recipient.remote else "Details: "
             lines += _indented(source + recipient.diagnostic)
         paragraphs.append("\r\n".join(lines))
-    if report.retry_until is not None:
+    if report.held:
+        paragraphs.append(_paragraph(_HELD_ENDING))
+    elif report.retry_until is not None:
         paragraphs.append(f"Delivery is tried until {_date(report.retry_until)}.")
     paragraphs.append(f"Questions: <{report.postmaster}>; please name the message id\r\n{report.message}.")
     return "\r\n\r\n".join(paragraphs) + "\r\n"
+
+
+def _paragraph(text: str) -> str:
+    return "\r\n".join(textwrap.wrap(text, 76))
 
 
 def _indented(text: str) -> list[str]:

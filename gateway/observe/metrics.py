@@ -21,25 +21,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges"]
+from gateway.observe.alarms import ALARMS
 
-ALARMS = (
-    "body_corrupt",
-    "certificate",
-    "clock",
-    "dropped",
-    "guard_violation",
-    "observe_stage",
-    "poison",
-    "reload_failed",
-    "rendering_failed",
-    "shredding_overdue",
-    "soft_refusal",
-    "space",
-    "store_away",
-    "store_failed",
-    "worker_died",
-)
+__all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 _FAST = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 5)

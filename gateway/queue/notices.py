@@ -6,24 +6,22 @@ route by MX and at least encrypted, never in clear. A DSN about a DSN is never m
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.config.model import Settings
 from gateway.errors import StoreCorrupt
 from gateway.mail.dsn import Action, Report, ReportedRecipient, build_report
-from gateway.mail.envelope import Envelope, Kind, Message, Notify, Recipient
+from gateway.mail.envelope import Message, Notify, Recipient
 from gateway.mail.headers import split_message
-from gateway.mail.ids import uuid7
-from gateway.mail.protection import Assurance, Method, Requirement
-from gateway.queue.records import NewMessage, NewRecipient, silent_kinds
+from gateway.queue.records import NewMessage, silent_kinds
+from gateway.queue.system_mail import new_id, system_message
+from gateway.store.bodies import SealedBody
 from gateway.store.store import Store
 
-__all__ = ["NoticeEntry", "is_wanted", "make_notice", "return_requirement"]
+__all__ = ["NoticeEntry", "is_wanted", "make_notice", "read_header", "report_now"]
 
 #: How much of the sealed body is looked at for the fields that a notice quotes.
 _HEADER_LIMIT = 256 * 1024
@@ -50,15 +48,6 @@ def is_wanted(recipient: Recipient, action: Action) -> bool:
     return (Notify.FAILURE if action is Action.FAILED else Notify.DELAY) in asked
 
 
-def return_requirement(settings: Settings, connector: str) -> Requirement:
-    """The protection of mail back to a connector's senders."""
-    route = next((known.return_route for known in settings.connectors if known.name == connector), None)
-    if route is not None and route.tls is Assurance.NONE:
-        return Requirement(methods=frozenset({Method.PLAIN}), tls=Assurance.NONE, digest="system")
-    level = Assurance.ENCRYPTED if route is None else route.tls
-    return Requirement(methods=frozenset({Method.TLS}), tls=level, digest="system")
-
-
 async def make_notice(
     store: Store,
     settings: Settings,
@@ -80,10 +69,47 @@ async def make_notice(
     if sender is None or message.kind in silent_kinds or not wanted:
         return None
     if header is None:
-        header = await _read_header(store, message.id)
+        header = await read_header(store, message.id)
     now = clock.time()
-    notice_id = uuid7(now, os.urandom(10))
-    report = Report(
+    notice_id = new_id(now)
+    report = _report(settings, notice_id, now, message, action, wanted, retry_until)
+    data = build_report(report, header)
+    spool = store.spool(notice_id)
+    await spool.write(data)
+    return _as_message(settings, await spool.finish(), report, message, eight_bit=not data.isascii())
+
+
+def report_now(  # noqa: PLR0917  as make_notice
+    store: Store,
+    settings: Settings,
+    now: float,
+    message: Message,
+    action: Action,
+    entries: Sequence[NoticeEntry],
+    header: bytes,
+    *,
+    until: float | None = None,
+    held: bool = False,
+) -> NewMessage:
+    """A notice for these recipients within a transaction: small, and for a sender that is to be told."""
+    notice_id = new_id(now)
+    report = replace(_report(settings, notice_id, now, message, action, entries, until), held=held)
+    data = build_report(report, header)
+    return _as_message(settings, store.sealed(notice_id, data), report, message, eight_bit=not data.isascii())
+
+
+def _report(  # noqa: PLR0917  the parts of a report
+    settings: Settings,
+    notice_id: str,
+    now: float,
+    message: Message,
+    action: Action,
+    entries: Sequence[NoticeEntry],
+    retry_until: float | None,
+) -> Report:
+    sender = message.envelope.sender
+    assert sender is not None, "there is nobody to tell"
+    return Report(
         id=notice_id,
         action=action,
         to=sender,
@@ -101,36 +127,27 @@ async def make_notice(
                 entry.remote,
                 entry.recipient.orcpt,
             )
-            for entry in wanted
+            for entry in entries
         ),
         envid=message.envelope.envid,
         retry_until=retry_until,
     )
-    data = build_report(report, header)
-    spool = store.spool(notice_id)
-    await spool.write(data)
-    body = await spool.finish()
-    envelope = Envelope(
-        sender=None,
-        recipients=(Recipient(sender, frozenset({Notify.NEVER})),),
-        connector=message.envelope.connector,
-        client_address="",
-        helo=settings.hostname,
-        smtputf8=not sender.is_ascii,
-        protocol="",
-    )
-    return NewMessage(
-        message=Message(notice_id, now, envelope, len(data), hashlib.sha256(data).hexdigest(), Kind.DSN),
-        body=body,
-        recipients=(NewRecipient(envelope.recipients[0], return_requirement(settings, envelope.connector)),),
-        eight_bit=not data.isascii(),
-        system=True,
-        parent=message.id,
-        facts={"action": str(action)},
+
+
+def _as_message(settings: Settings, body: SealedBody, report: Report, about: Message, *, eight_bit: bool) -> NewMessage:
+    return system_message(
+        settings,
+        body,
+        report.now,
+        (report.to,),
+        about.envelope.connector,
+        eight_bit=eight_bit,
+        parent=about.id,
+        facts={"action": "held" if report.held else str(report.action)},
     )
 
 
-async def _read_header(store: Store, message_id: str) -> bytes:
+async def read_header(store: Store, message_id: str) -> bytes:
     """The header block out of the sealed body; empty where the body is damaged - the sender is told all the same."""
     data = b""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +11,15 @@ from sqlalchemy import select
 
 from gateway.errors import QueueError
 from gateway.mail.protection import Disposition, Requirement
-from gateway.queue.notices import NoticeEntry
+from gateway.queue.announce import HeldNow, tell_held
+from gateway.queue.notices import NoticeEntry, read_header
 from gateway.queue.outcomes import change_state
 from gateway.queue.queue import Queue
-from gateway.queue.records import recipient_from_row
+from gateway.queue.records import message_from_row, recipient_from_row
 from gateway.queue.states import State, StateEvent
-from gateway.store.schema import recipients
+from gateway.store.schema import messages, recipients
 
-__all__ = ["cancel", "hold", "release", "retry"]
+__all__ = ["cancel", "hold", "hold_all", "release", "retry"]
 
 #: How long a hold of an operator lasts unless told otherwise: as long as mail is tried at all.
 _FOREVER = 365 * 86400.0
@@ -29,6 +31,13 @@ def _fresh(transaction: Any, message: str, n: int) -> Any:
     ).first()
     if row is None:
         raise QueueError(f"there is no recipient {message}.{n}")
+    return row
+
+
+def _holdable(transaction: Any, message: str, n: int) -> Any:
+    row = _fresh(transaction, message, n)
+    if row.state == State.DELIVERING:
+        raise QueueError(f"{message}.{n} is being delivered right now; try again in a moment")
     return row
 
 
@@ -44,26 +53,55 @@ async def retry(queue: Queue, message: str, n: int, *, operator: str) -> State:
 
 
 async def hold(queue: Queue, message: str, n: int, *, operator: str, reason: str, seconds: float | None) -> State:
-    """Keep a waiting recipient until a person releases it. Raises :class:`QueueError`.
+    """Keep a waiting recipient until a person releases it: :func:`hold_all` for one. Raises :class:`QueueError`."""
+    result = (await hold_all(queue, message, [n], operator=operator, reason=reason, seconds=seconds))[n]
+    if isinstance(result, QueueError):
+        raise result
+    return result
+
+
+async def hold_all(
+    queue: Queue, message: str, ns: Sequence[int], *, operator: str, reason: str, seconds: float | None
+) -> dict[int, State | QueueError]:
+    """Keep recipients of one message until a person releases them; sender and reviewers are told, once for all.
 
     Not one that is being delivered: a worker's outcome would be lost, and the message might go twice.
     """
+    header = await read_header(queue.store, message)
+    settings = queue.settings()
 
-    def job(transaction: Any) -> State:
-        row = _fresh(transaction, message, n)
-        if row.state == State.DELIVERING:
-            raise QueueError(f"{message}.{n} is being delivered right now; try again in a moment")
+    def job(transaction: Any) -> dict[int, State | QueueError]:
         until = transaction.now + (_FOREVER if seconds is None else seconds)
         values = {"hold_reason": reason, "hold_until": until}
         facts = {"operator": operator, "reason": reason}
-        return change_state(transaction, row, StateEvent.HOLD, values=values, facts=facts)
+        done: dict[int, State | QueueError] = {}
+        held: list[HeldNow] = []
+        for n in ns:
+            try:
+                row = _holdable(transaction, message, n)
+                done[n] = change_state(transaction, row, StateEvent.HOLD, values=values, facts=facts)
+            except QueueError as error:
+                done[n] = error
+            else:
+                held.append(HeldNow(recipient_from_row(row), reason, (), until))
+        if held:
+            found = transaction.connection.execute(select(messages).where(messages.c.id == message)).one()
+            about, _ = message_from_row(found, tuple(entry.recipient for entry in held))
+            if not found.system:
+                whole = found.live == len(held)
+                tell_held(transaction, queue.store, settings, about, held, header, whole=whole, by=operator)
+        return done
 
-    return await _run(queue, job)
+    done: dict[int, State | QueueError] = await queue.store.write(job)
+    queue.wake.set()
+    return done
 
 
 async def release(queue: Queue, message: str, n: int, *, operator: str, reason: str) -> State:
     """Approve a held recipient: the rules that hold it are named in the approval and do not hold it again.
 
+    The approval is for this content, whose digest stands in the event: accepted bytes never change. Another rule, or
+    one that holds by a policy of tomorrow, holds it again.
     Raises :class:`QueueError` also where no method is left: approving cannot make one.
     """
 
@@ -86,7 +124,13 @@ async def release(queue: Queue, message: str, n: int, *, operator: str, reason: 
             "hold_until": None,
             "losses": 0,
         }
-        facts = {"operator": operator, "reason": reason, "approves": list(requirement.hold_rules)}
+        content = select(messages.c.digest).where(messages.c.id == message)
+        facts = {
+            "operator": operator,
+            "reason": reason,
+            "approves": list(requirement.hold_rules),
+            "content": transaction.connection.execute(content).scalar_one(),
+        }
         return change_state(transaction, row, StateEvent.RELEASE, values=values, facts=facts)
 
     return await _run(queue, job)

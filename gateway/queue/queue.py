@@ -20,16 +20,26 @@ from gateway.clock import Clock
 from gateway.config.model import Settings
 from gateway.errors import QueueError, StoreAway, StoreBusy, StoreError, StoreFull
 from gateway.mail.dsn import Action
+from gateway.mail.headers import split_message
 from gateway.queue.accept import insert_message
+from gateway.queue.announce import (
+    held_by_decision,
+    is_worth_telling,
+    summarise,
+    tell_accepted,
+    tell_alarm,
+    tell_held,
+)
 from gateway.queue.claims import DUE_BATCH, bring_forward, claim_turns, last_waiting, make_due
 from gateway.queue.flights import Flights
-from gateway.queue.notices import NoticeEntry, make_notice
+from gateway.queue.notices import NoticeEntry, make_notice, read_header
 from gateway.queue.outcomes import Recorded, change_state, finish_message, record_outcomes
 from gateway.queue.records import Claim, NewMessage, Outcome, message_from_row, recipient_from_row, silent_kinds
 from gateway.queue.recovery import Recovered, recover, strange_owners, sweep_run_dir
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.shares import Shares
 from gateway.queue.states import State, StateEvent
+from gateway.queue.telling import due
 from gateway.queue.timekeeping import Timekeeper
 from gateway.queue.turns import Look, Place, look_for_turns
 from gateway.store.schema import HELD, messages, recipients
@@ -70,6 +80,9 @@ class QueueObserver:
 
     def possible_duplicates(self, number: int) -> None:
         """That many recipients may get their message twice (promise P3)."""
+
+    def letter_lost(self) -> None:
+        """A letter to the people who look after the gateway could not be delivered: it must not cause another one."""
 
     def poisoned(self, number: int) -> None:
         """That many recipients were held because their workers died."""
@@ -132,13 +145,21 @@ class Queue:
         )
 
     async def accept(
-        self, new: NewMessage, *, also: Sequence[NewMessage] = (), claim: bool = False
+        self,
+        new: NewMessage,
+        *,
+        also: Sequence[NewMessage] = (),
+        claim: bool = False,
+        header: bytes | None = None,
     ) -> tuple[Claim, ...]:
         """Make a message durable, with the notices that it causes at once; the claims, where ``claim`` was asked.
 
+        With its ``header`` block people are told that it is held, or which rules matched, as ``announce`` says.
         Raises what :func:`insert_message` raises, and :class:`StoreError`.
         """
-        schedule = schedule_of(self.settings())
+        settings = self.settings()
+        schedule = schedule_of(settings)
+        telling = header is not None and is_worth_telling(new)
 
         def claim_until(now: float) -> float:
             return now + schedule.wait(1, self.chance.random())
@@ -149,13 +170,15 @@ class Queue:
             )
             for notice in also:
                 insert_message(transaction, self.store, notice, expire=schedule.expire)
+            if telling:
+                tell_accepted(transaction, self.store, settings, new, header)
             return claims
 
         claims = await self.store.write(job)
         for recipient in new.recipients:
             if recipient.state not in (State.QUEUED, State.HELD):
                 self.observer.terminal("", str(recipient.state))
-        if not claim or also:
+        if not claim or also or telling:
             self.wake.set()
         return claims
 
@@ -195,18 +218,23 @@ class Queue:
         of room. Where a try whose end nobody heard of stands after all, the next one finds the claim gone.
         Raises :class:`LeaseLost`, and :class:`StoreError` where the store failed.
         """
-        expire = schedule_of(self.settings()).expire
+        settings = self.settings()
+        held = held_by_decision(claim, outcomes)
+        header = await self._header_of(claim) if held else None
 
         def job(transaction: Any) -> Recorded:
-            return record_outcomes(
+            recorded = record_outcomes(
                 transaction,
                 self.store,
                 claim.message.id,
                 outcomes,
                 can_tell=claim.can_tell,
                 notices=notices,
-                notice_expire=expire,
+                notice_expire=settings.delivery.retry.expire,
             )
+            if held:
+                tell_held(transaction, self.store, settings, claim.message, held, header, whole=False)
+            return recorded
 
         while True:
             try:
@@ -218,11 +246,18 @@ class Queue:
         self.observer.possible_duplicates(sum(outcome.possible_duplicate for outcome in outcomes))
         for outcome in outcomes:
             state = recorded.states[outcome.n]
-            if state not in (State.QUEUED, State.DEFERRED, State.HELD):
+            if state is State.DROPPED and claim.system and claim.parent is None:
+                self.observer.letter_lost()
+            elif state not in (State.QUEUED, State.DEFERRED, State.HELD):
                 self.observer.terminal(outcome.method or "", str(state))
-        if notices or State.QUEUED in recorded.states.values() or State.DEFERRED in recorded.states.values():
+        if notices or held or State.QUEUED in recorded.states.values() or State.DEFERRED in recorded.states.values():
             self.wake.set()
         return recorded
+
+    async def _header_of(self, claim: Claim) -> bytes:
+        if claim.plain is not None:
+            return split_message(claim.plain)[0]
+        return await read_header(self.store, claim.message.id)
 
     async def sweep_run_dir(self) -> int:
         """Remove what dead processes without claims left behind; how many processes."""
@@ -241,7 +276,7 @@ class Queue:
 
         total = Recovered()
         for owner in await self.store.read(dead):
-            found = await self.store.write(partial(recover, store=self.store, owner=owner))
+            found = await self.store.write(partial(self._take_over, owner=owner))
             if found.recipients:
                 self.observer.possible_duplicates(found.possible_duplicates)
                 self.observer.poisoned(found.poisoned)
@@ -259,6 +294,12 @@ class Queue:
                 total.poisoned + found.poisoned,
             )
         return total
+
+    def _take_over(self, transaction: Any, owner: str) -> Recovered:
+        found = recover(transaction, self.store, owner)
+        if found.poisoned:
+            tell_alarm(transaction, self.store, self.settings(), "poison", times=found.poisoned)
+        return found
 
     async def heartbeat(self) -> None:
         """Keep our leases alive."""
@@ -293,6 +334,16 @@ class Queue:
                 await self.end_by_operator_or_time(row.message, row.n, StateEvent.HOLD_EXPIRE, entry)
                 ended += 1
         return ended
+
+    async def tell_rest(self) -> int:
+        """Tell people what came in the hour since they were told last; how many messages of ours that made."""
+        keys = await self.store.read(partial(due, now=self.clock.time()))
+        told = 0
+        for key in keys:
+            told += await self.store.write(partial(summarise, store=self.store, settings=self.settings(), key=key))
+        if told:
+            self.wake.set()
+        return told
 
     async def bring_forward(self) -> int:
         """Make what was put off by a clock that was wrong wait no longer than a retry does; how many, a batch at most.
@@ -329,6 +380,8 @@ class Queue:
             ).one()
             if event is StateEvent.HOLD_EXPIRE and not _is_over(fresh, transaction.now):
                 raise QueueError(f"the hold of {message_id}.{n} was changed meanwhile")
+            if event is StateEvent.REJECT and fresh.state == State.DELIVERING:
+                raise QueueError(f"{message_id}.{n} is being delivered right now; try again in a moment")
             after = change_state(
                 transaction, fresh, event, can_tell=can_tell, facts={"error": entry.explanation, **(facts or {})}
             )
@@ -353,6 +406,7 @@ class Queue:
             self._beat,
             self.recover,
             self.expire_holds,
+            self.tell_rest,
             self.bring_forward,
             self.shredder.step,
         )

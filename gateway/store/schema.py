@@ -43,6 +43,8 @@ __all__ = [
     "ring_keys",
     "signature_uses",
     "streams",
+    "tellings",
+    "untold",
 ]
 
 #: Conditions of the partial indexes below, as text: with bound values instead SQLite would not see that they fit.
@@ -261,4 +263,26 @@ idempotency = Table(
     Column("content", LargeBinary, nullable=False),  # digest of recipients and message
     Column("message", String(36), nullable=False),
     Column("created", Double, nullable=False, index=True),
+)
+
+#: What somebody was told of within the last hour, and what is therefore only counted (see ``gateway.queue.telling``).
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("key", String(64), primary_key=True),  # digest of whom and what about
+    Column("told", Double, nullable=False, index=True),
+    Column("about", Text, nullable=False),  # JSON: what the summary has to know
+)
+
+#: What came since: a row for each process that counts, so that nobody's commit waits for another's.
+untold = Table(
+    "untold",
+    metadata,
+    Column("key", String(64)),
+    Column("writer", String(36)),
+    Column("number", Integer, nullable=False),
+    Column("first", Double, nullable=False),
+    Column("last", Double, nullable=False),
+    Column("sample", Text, nullable=False),  # JSON: the first few of them
+    PrimaryKeyConstraint("key", "writer", name="pk_untold"),
 )

@@ -28,7 +28,7 @@ from gateway.errors import StoreCorrupt, StoreError
 from gateway.store import bootstrap, migrate, timekeeping
 from gateway.store.blob_objects import BlobObjects, open_bucket
 from gateway.store.blobs import BlobFiles, Blobs
-from gateway.store.bodies import ORPHAN_AGE, SealedBody, Spool, data_key_purpose, open_sealed
+from gateway.store.bodies import ORPHAN_AGE, SealedBody, Spool, data_key_purpose, open_sealed, seal_small
 from gateway.store.counting import adopt, has_abandoned
 from gateway.store.database import Reader, committing, open_engine, translated
 from gateway.store.incarnation import Incarnation, Lives
@@ -156,6 +156,10 @@ class Store:
     def spool(self, message_id: str) -> Spool:
         """A body in the making, under a data key of its own."""
         return Spool(self.files, message_id, os.urandom(KEY_SIZE))
+
+    def sealed(self, message_id: str, data: bytes) -> SealedBody:
+        """A small body of our own, sealed at once under a data key of its own."""
+        return seal_small(message_id, data, os.urandom(KEY_SIZE))
 
     def wrapped_key(self, body: SealedBody) -> dict[str, Any]:
         """The body's data key for its message's row: columns ``ring_key`` and ``data_key``."""

@@ -114,7 +114,7 @@ async def _run(directory: Path) -> dict[str, str]:
             }
             cli = Cli(config, ids)
             await poll(lambda: {"delivered", "bounced", "deferred"} <= set(cli.states().values()), what="the outcomes")
-            await poll(lambda: _notices(cli) == ["delivered"], what="the notice")
+            await poll(lambda: _notices(cli) == ["delivered", "delivered"], what="the notices")
         finally:
             await daemon.stop()
     return ids

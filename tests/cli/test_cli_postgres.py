@@ -56,15 +56,15 @@ def findings(cli: Cli) -> dict[str, dict[str, str]]:
 
 
 def test_migrate_makes_the_tables_and_says_where_they_stand(there: Cli) -> None:
-    assert there.json("store", "migrate") == {"before": None, "after": "0002"}
-    assert there.run("store", "migrate").stdout == "The store is at version 0002 already.\n"
+    assert there.json("store", "migrate") == {"before": None, "after": "0003"}
+    assert there.run("store", "migrate").stdout == "The store is at version 0003 already.\n"
 
 
 def test_migrate_brings_an_older_store_up(there: Cli, tmp_path: Path) -> None:
     engine = open_engine(url_of(there), tmp_path, writes=True)
     upgrade(engine, "0001")
     engine.dispose()
-    assert there.json("store", "migrate") == {"before": "0001", "after": "0002"}
+    assert there.json("store", "migrate") == {"before": "0001", "after": "0003"}
 
 
 def test_queue_and_trace_read_and_write_it(there: Cli) -> None:
@@ -72,7 +72,7 @@ def test_queue_and_trace_read_and_write_it(there: Cli) -> None:
     (row,) = there.json("queue", "list")["recipients"]
     assert (row["message"], row["state"]) == (message, "queued")
     there.run("queue", "hold", message, "--reason", "look", "--yes")
-    (row,) = there.json("queue", "list")["recipients"]
+    (row,) = there.json("queue", "list", "--state", "held")["recipients"]
     assert (row["state"], row["hold_reason"]) == ("held", "look")
     (found,) = there.json("trace", message)["messages"]
     assert [event["kind"] for event in found["recipients"][0]["events"]] == ["decided", "held"]
@@ -86,7 +86,7 @@ def test_the_doctor_looks_at_server_tables_and_keys(there: Cli) -> None:
     asyncio.run(filled(there))
     after = findings(there)
     assert {after[name]["status"] for name in ("postgresql", "store", "keys")} == {"ok"}
-    assert "at version 0002" in after["store"]["detail"]
+    assert "at version 0003" in after["store"]["detail"]
     (there.data_dir / "kek.key").unlink()
     assert findings(there)["keys"]["status"] == "bad"
 

@@ -121,8 +121,8 @@ def test_it_says_ready_once_and_stops_in_order(fresh: Cli, tmp_path: Path) -> No
 
 
 def test_migrate_says_that_there_is_nothing_to_do(cli: Cli) -> None:
-    assert cli.json("store", "migrate") == {"before": "0002", "after": "0002"}
-    assert cli.run("store", "migrate").stdout == "The store is at version 0002 already.\n"
+    assert cli.json("store", "migrate") == {"before": "0003", "after": "0003"}
+    assert cli.run("store", "migrate").stdout == "The store is at version 0003 already.\n"
     assert cli.json("queue", "list")["recipients"]
 
 

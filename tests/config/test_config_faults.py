@@ -253,7 +253,8 @@ def test_the_top_of_the_file(check: Check, text: str, words: str) -> None:
 
 NOTES = {
     "unbuilt section": ("@@portal: {url: 'https://secure.clinic.example'}", "'portal' has no effect yet"),
-    "unbuilt, empty": ("@@notify: {}", "'notify' has no effect yet"),
+    "unbuilt, empty": ("@@pgp: {}", "'pgp' has no effect yet"),
+    "nobody is alarmed": ("notify: @@{reviewers: [ann@clinic.example]}", "names nobody"),
     "source addresses": ("delivery:\n  source_addresses: @@[192.0.2.1]", "no effect yet"),
     "observe": (one("{networks: [10.0.0.0/8]}", "    stage: @@observe"), "leaves without protection"),
     "short secret": (one("{header: {name: X-R, value: @@hunter2}}"), "shorter than 16"),

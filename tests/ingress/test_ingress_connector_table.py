@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.config.model import Connector
+from gateway.config.names import matches_sender
 from gateway.ingress.connectors import (
     Arrival,
     MessageFacts,
@@ -22,7 +23,6 @@ from gateway.ingress.connectors import (
     candidates,
     check_sender,
     judge,
-    matches_sender,
 )
 from gateway.ingress.markers import Markers, parse_block
 from gateway.ingress.networks import load_networks

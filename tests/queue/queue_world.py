@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from gateway.clock import SteadyClock
 from gateway.config.inbound import Connector
+from gateway.config.model import Notify as Notices
 from gateway.config.model import Settings
 from gateway.mail.address import Address
 from gateway.mail.attempt import Attempt
@@ -46,6 +47,10 @@ class Heard(QueueObserver):
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
         self.duplicates = 0
+        self.lost_letters = 0
+
+    def letter_lost(self) -> None:
+        self.lost_letters += 1
 
     def terminal(self, method: str, state: str) -> None:
         self.ended.append((method, state))
@@ -62,6 +67,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     heard: Heard = field(default_factory=Heard)
     connectors: tuple[Connector, ...] = ()
+    notify: Notices = field(default_factory=Notices)
     queue: Queue = field(init=False)
 
     @property
@@ -69,7 +75,9 @@ class World:
         return self.queue.store
 
     def settings(self) -> Settings:
-        return store_world.settings(self.data_dir).model_copy(update={"connectors": self.connectors})
+        return store_world.settings(self.data_dir).model_copy(
+            update={"connectors": self.connectors, "notify": self.notify}
+        )
 
     def open(self) -> None:
         steady = SteadyClock(self.clock)
