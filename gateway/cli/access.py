@@ -16,6 +16,7 @@ from gateway.cli import CliContext
 from gateway.clock import SystemClock
 from gateway.config.model import Settings
 from gateway.errors import StoreError
+from gateway.mail.reply import clean_text
 from gateway.queue.queue import Queue
 from gateway.queue.views import PAGE, Filter, select_recipients
 from gateway.store.database import Reader, database_path, open_engine
@@ -24,14 +25,18 @@ from gateway.store.store import Store
 __all__ = ["open_queue", "operator", "pages", "quiet", "reading"]
 
 
-def operator() -> str:
-    """Who typed the command, for the audit trail: the person behind sudo where there is one."""
+def operator(given: str = "") -> str:
+    """Who typed the command, for the audit trail: the person behind sudo where there is one.
+
+    ``given`` is who they say they are: it stands before the user of the system, never in its place.
+    """
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = str(os.getuid())
     behind = os.environ.get("SUDO_USER")
-    return f"{behind} (as {name})" if behind else name
+    user = f"{behind} (as {name})" if behind else name
+    return f"{clean_text(given, 100)}, by {user}" if given else user
 
 
 def quiet() -> None:

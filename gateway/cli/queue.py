@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
+from itertools import groupby
 from typing import Any
 
 import click
@@ -16,11 +17,14 @@ from gateway.cli import CliContext, common_options
 from gateway.cli.access import open_queue, operator, pages, reading
 from gateway.cli.words import ago, ahead, printable, terminal
 from gateway.config.values import parse_duration
+from gateway.delivery import anew
+from gateway.delivery.anew import Operator, Redecided
 from gateway.errors import QueueError
 from gateway.queue import operate
 from gateway.queue.queue import Queue
 from gateway.queue.states import State
 from gateway.queue.views import Filter, list_recipients, parse_id, recipient_id
+from gateway.scanning import Scanners
 from gateway.store import timekeeping
 from gateway.store.incarnation import boot_id
 
@@ -33,7 +37,9 @@ _DOUBTS = {
     "reboot": "it had been set before the machine was restarted",
 }
 
-Verb = Callable[[Queue, str, int], Awaitable[State]]
+Result = State | Redecided | QueueError
+#: What is done to recipients of one message: what came of each.
+Verb = Callable[[Queue, str, Sequence[int]], Awaitable[Mapping[int, Result]]]
 
 
 @click.group(name="queue", no_args_is_help=False)
@@ -79,8 +85,38 @@ def _filters(function: Callable[..., int]) -> Callable[..., int]:
     return checked
 
 
-def _yes(function: Callable[..., int]) -> Callable[..., int]:
-    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+def _acting(function: Callable[..., int]) -> Callable[..., int]:
+    """Options of verbs that change something; the verb gets ``yes`` and ``who`` acts, for the audit trail."""
+
+    @wraps(function)
+    def verb(*args: Any, given: str, **kwargs: Any) -> int:
+        return function(*args, who=operator(given), **kwargs)
+
+    found: Any = verb
+    for option in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option(
+            "--operator", "given", default="", metavar="NAME", help="Who acts, beside the user of this system."
+        ),
+    ):
+        found = option(found)
+    checked: Callable[..., int] = found
+    return checked
+
+
+def _each(act: Callable[[Queue, str, int], Awaitable[State]]) -> Verb:
+    """One recipient after the other."""
+
+    async def verb(opened: Queue, message: str, ns: Sequence[int]) -> dict[int, Result]:
+        done: dict[int, Result] = {}
+        for n in ns:
+            try:
+                done[n] = await act(opened, message, n)
+            except QueueError as error:
+                done[n] = error
+        return done
+
+    return verb
 
 
 @queue.group()
@@ -189,8 +225,20 @@ def show(context: CliContext, message_id: str) -> int:
     return show_trace(context, [message])
 
 
-def _bulk(context: CliContext, wanted: Filter, verb: str, *, yes: bool, act: Verb) -> int:
-    """Do ``act`` to every recipient that fits; says how many first, and asks."""
+async def _nothing() -> None:
+    """What most verbs do when all is done."""
+
+
+def _bulk(
+    context: CliContext,
+    wanted: Filter,
+    verb: str,
+    *,
+    yes: bool,
+    act: Verb,
+    end: Callable[[], Awaitable[None]] = _nothing,
+) -> int:
+    """Do ``act`` to every recipient that fits; says how many first, and asks. ``end`` comes last, whatever happens."""
     if wanted.empty:
         raise click.UsageError("say which: IDs, --to, --domain, --from or --state")
     with reading(context) as reader:
@@ -202,27 +250,64 @@ def _bulk(context: CliContext, wanted: Filter, verb: str, *, yes: bool, act: Ver
         # On standard error, so that --json stays one document.
         click.confirm(f"{verb} {len(rows)} recipients{_for_example(rows)}?", abort=True, err=True)
 
-    async def work() -> list[dict[str, Any]]:
-        done = []
-        async with open_queue(context) as opened:
-            for row in rows:
-                entry: dict[str, Any] = {"id": recipient_id(row.message, row.n), "recipient": row.address}
-                try:
-                    entry["state"] = str(await act(opened, row.message, row.n))
-                except QueueError as error:
-                    entry["error"] = str(error)
-                done.append(entry)
-        return done
-
-    done = asyncio.run(work())
+    done = asyncio.run(_act(context, rows, act, end))
     failed = [entry for entry in done if "error" in entry]
     if context.json:
         context.print_json({"recipients": done})
     else:
         for entry in failed:
             click.echo(f"gateway: {entry['id']}: {entry['error']}", err=True)
+        for entry in done:
+            if entry.get("changed"):
+                click.echo(f"{entry['id']}  {printable(entry['recipient'])}  {entry['state']}: {_changes(entry)}")
         click.echo(f"{verb}: {len(done) - len(failed)} of {len(done)} recipients")
     return 1 if failed else 0
+
+
+async def _act(
+    context: CliContext, rows: list[Any], act: Verb, end: Callable[[], Awaitable[None]]
+) -> list[dict[str, Any]]:
+    """Message by message; what came of each recipient."""
+    done = []
+    try:
+        async with open_queue(context) as opened:
+            for message, group in groupby(rows, key=lambda row: row.message):
+                members = {row.n: row for row in group}
+                try:
+                    results = await act(opened, message, list(members))
+                except QueueError as error:
+                    results = dict.fromkeys(members, error)
+                done += [_entry(row, results[n]) for n, row in members.items()]
+    finally:
+        await end()
+    return done
+
+
+def _entry(row: Any, result: Result) -> dict[str, Any]:
+    entry: dict[str, Any] = {"id": recipient_id(row.message, row.n), "recipient": row.address}
+    if isinstance(result, QueueError):
+        return {**entry, "error": str(result)}
+    if isinstance(result, State):
+        return {**entry, "state": str(result)}
+    before, after = result.before.as_evidence(), result.after.as_evidence()
+    return {**entry, "state": str(result.state), "changed": result.changed, "before": before, "after": after}
+
+
+def _changes(entry: dict[str, Any]) -> str:
+    """What is required differently from now on."""
+    before, after = entry["before"], entry["after"]
+    said = []
+    for name in ("methods", "tls", "disposition", "reason"):
+        if before.get(name) != after.get(name):
+            old, new = (_shown(each.get(name)) for each in (before, after))
+            said.append(f"{name} {old} -> {new}")
+    return printable("; ".join(said) or "other rules match, what is required stays")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return str(value or "none")
 
 
 def _for_example(rows: list[Any]) -> str:
@@ -233,87 +318,79 @@ def _for_example(rows: list[Any]) -> str:
 
 @queue.command()
 @_filters
-@_yes
+@_acting
 @common_options
-def retry(context: CliContext, wanted: Filter, yes: bool) -> int:
+def retry(context: CliContext, wanted: Filter, who: str, yes: bool) -> int:
     """Try waiting mail now."""
-    who = operator()
-    return _bulk(
-        context,
-        wanted,
-        "retry",
-        yes=yes,
-        act=lambda opened, message, n: operate.retry(opened, message, n, operator=who),
-    )
+    act = _each(lambda opened, message, n: operate.retry(opened, message, n, operator=who))
+    return _bulk(context, wanted, "retry", yes=yes, act=act)
 
 
 @queue.command()
 @_filters
-@click.option("--reason", required=True, help="Why; goes into the trace.")
+@click.option("--reason", required=True, help="Why; the sender and the reviewers are told, and it goes into the trace.")
 @click.option("--expires", default="", metavar="DURATION", help="Bounce it after this time, such as 24h.")
-@_yes
+@_acting
 @common_options
-def hold(
-    context: CliContext,
-    wanted: Filter,
-    reason: str,
-    expires: str,
-    yes: bool,
-) -> int:
+def hold(context: CliContext, wanted: Filter, reason: str, expires: str, who: str, yes: bool) -> int:
     """Keep waiting mail until it is released."""
     try:
         seconds = parse_duration(expires) if expires else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    who = operator()
-    return _bulk(
-        context,
-        wanted,
-        "hold",
-        yes=yes,
-        act=lambda opened, message, n: operate.hold(opened, message, n, operator=who, reason=reason, seconds=seconds),
-    )
+
+    async def act(opened: Queue, message: str, ns: Sequence[int]) -> Mapping[int, Result]:
+        return await operate.hold_all(opened, message, ns, operator=who, reason=reason, seconds=seconds)
+
+    return _bulk(context, wanted, "hold", yes=yes, act=act)
 
 
 @queue.command()
 @_filters
 @click.option("--reason", default="", help="Why; goes into the trace.")
-@_yes
+@_acting
 @common_options
-def release(
-    context: CliContext,
-    wanted: Filter,
-    reason: str,
-    yes: bool,
-) -> int:
+def release(context: CliContext, wanted: Filter, reason: str, who: str, yes: bool) -> int:
     """Approve held mail: the rules that hold it do not hold it again. Protection stays as required."""
-    who = operator()
-    return _bulk(
-        context,
-        wanted,
-        "release",
-        yes=yes,
-        act=lambda opened, message, n: operate.release(opened, message, n, operator=who, reason=reason),
-    )
+    act = _each(lambda opened, message, n: operate.release(opened, message, n, operator=who, reason=reason))
+    return _bulk(context, wanted, "release", yes=yes, act=act)
 
 
 @queue.command()
 @_filters
 @click.option("--reason", default="", help="Why; the sender is told, and it goes into the trace.")
-@_yes
+@_acting
 @common_options
-def cancel(
-    context: CliContext,
-    wanted: Filter,
-    reason: str,
-    yes: bool,
-) -> int:
+def cancel(context: CliContext, wanted: Filter, reason: str, who: str, yes: bool) -> int:
     """Take waiting mail out for good; its sender is told."""
-    who = operator()
-    return _bulk(
-        context,
-        wanted,
-        "cancel",
-        yes=yes,
-        act=lambda opened, message, n: operate.cancel(opened, message, n, operator=who, reason=reason),
-    )
+    act = _each(lambda opened, message, n: operate.cancel(opened, message, n, operator=who, reason=reason))
+    return _bulk(context, wanted, "cancel", yes=yes, act=act)
+
+
+@queue.command()
+@_filters
+@click.option(
+    "--allow-weaker",
+    is_flag=True,
+    help="Let the policy of now take the place of what was required before, also where it asks for less.",
+)
+@click.option("--reason", default="", help="Why; goes into the trace. Needed with --allow-weaker.")
+@_acting
+@common_options
+def redecide(context: CliContext, wanted: Filter, allow_weaker: bool, reason: str, who: str, yes: bool) -> int:
+    """Decide waiting mail anew, by the policy of now.
+
+    It can only come out stricter: methods that either policy forbids stay forbidden, and what a new rule holds or
+    rejects is held or rejected at once. Only --allow-weaker loosens: then what was required before is forgotten, also
+    what the sender asked for by header or tag.
+    """
+    if allow_weaker and not reason.strip():
+        raise click.UsageError("--allow-weaker needs --reason: it stands in the audit trail")
+    by = Operator(who, reason, allow_weaker)
+    policy, scanners = context.load().policy, Scanners()
+
+    async def act(opened: Queue, message: str, ns: Sequence[int]) -> Mapping[int, Result]:
+        return await anew.redecide(opened, policy, scanners, message, ns, by)
+
+    verb = "redecide --allow-weaker" if allow_weaker else "redecide"
+    return _bulk(context, wanted, verb, yes=yes, act=act, end=scanners.close)

@@ -111,7 +111,7 @@ async def release(queue: Queue, message: str, n: int, *, operator: str, reason: 
         if not requirement.methods:
             raise QueueError(
                 f"{message}.{n} has no protection method left that all its rules allow; "
-                "it cannot be released, only cancelled"
+                "it cannot be released. Mend the rules and decide it anew (redecide --allow-weaker), or cancel it"
             )
         approvals = sorted({*json.loads(row.approvals), *requirement.hold_rules})
         released = _without_hold(requirement)

@@ -83,10 +83,12 @@ TABLE: dict[tuple[State, StateEvent], Transition] = {
     (State.QUEUED, StateEvent.HOLD): Transition(State.HELD),
     (State.QUEUED, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
     (State.QUEUED, StateEvent.RETRY): Transition(State.QUEUED),
+    (State.QUEUED, StateEvent.REJECT): Transition(State.REJECTED, Notice.FAILURE),
     (State.DEFERRED, StateEvent.DUE): Transition(State.QUEUED),
     (State.DEFERRED, StateEvent.HOLD): Transition(State.HELD),
     (State.DEFERRED, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
     (State.DEFERRED, StateEvent.RETRY): Transition(State.QUEUED),
+    (State.DEFERRED, StateEvent.REJECT): Transition(State.REJECTED, Notice.FAILURE),
     (State.DELIVERING, StateEvent.DELIVERED): Transition(State.DELIVERED),
     (State.DELIVERING, StateEvent.DEFER): Transition(State.DEFERRED),
     (State.DELIVERING, StateEvent.FAIL): Transition(State.BOUNCED, Notice.FAILURE),
@@ -98,6 +100,7 @@ TABLE: dict[tuple[State, StateEvent], Transition] = {
     (State.HELD, StateEvent.RELEASE): Transition(State.QUEUED),
     (State.HELD, StateEvent.HOLD_EXPIRE): Transition(State.BOUNCED, Notice.FAILURE),
     (State.HELD, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
+    (State.HELD, StateEvent.REJECT): Transition(State.REJECTED, Notice.FAILURE),
 }
 
 LIVE = frozenset({State.QUEUED, State.DELIVERING, State.DEFERRED, State.HELD, State.NOTICING, State.DEPOSITED})
