@@ -19,7 +19,17 @@ from tests.delivery.probe_world import MX, Mx, world
 
 FAILURE = Failure(Stage.CONNECT, Verdict.TEMPORARY, "Connection refused")
 #: Modules that plan and preview; what decides about mail imports none of them.
-PLANNING = {"prospects", "probe", "probed", "outlook", "advice", "probe_report", "groups", "certificate_facts"}
+PLANNING = {
+    "prospects",
+    "probe",
+    "probed",
+    "outlook",
+    "advice",
+    "probe_report",
+    "groups",
+    "certificate_facts",
+    "preview",
+}
 
 
 def seen(host: str, address: str = "192.0.2.1") -> Sighting:
