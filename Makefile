@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+USABLE := $(VENV)/.usable
 READY  := $(VENV)/.installed
 ARGS   ?=
 
@@ -15,7 +16,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo '  ARGS="..." is handed on, for example: make test ARGS="tests/queue -k lease"'
 
-$(READY): pyproject.toml
+# What it takes to use the gateway; the tools for working on it come on top, and take longer.
+$(USABLE): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "make: $(PYTHON) was not found. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -25,10 +27,14 @@ $(READY): pyproject.toml
 	  echo "make: this Python cannot make virtual environments (venv or ensurepip is missing)." >&2; \
 	  echo "make: on Debian and Ubuntu: apt install python3-venv; elsewhere install Python's full package." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(READY): $(USABLE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
-demo: $(READY) ## a tour: the real daemon among hosts good and bad, then your own mail (ARGS=--once: just the tour)
+demo: $(USABLE) ## a tour: the real daemon among hosts good and bad, then your own mail (ARGS=--once: just the tour)
 	$(BIN)/gateway demo $(ARGS)
 
 test: $(READY) ## every test that needs no other program, on all cores
@@ -57,7 +63,7 @@ bench: $(READY) ## speed, CPU, latency and memory, beside Postfix (see bench/REA
 docs: $(READY) ## write the configuration reference and the commented sample again
 	$(BIN)/python -m gateway.config.docs
 
-run: $(READY) ## the daemon with config/quickstart.yaml
+run: $(USABLE) ## the daemon with config/quickstart.yaml
 	$(BIN)/gateway run --config config/quickstart.yaml $(ARGS)
 
 ci: ## what the build server runs
