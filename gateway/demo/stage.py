@@ -25,7 +25,7 @@ from gateway.demo.neighbours import HOME, Town
 from gateway.errors import GatewayError
 from gateway.testing import free_port, read_until
 
-__all__ = ["MARKERS", "POLICY", "Stage", "Verb"]
+__all__ = ["MARKERS", "POLICY", "REVIEWER", "Stage", "Verb"]
 
 #: What Exchange Online writes into each message of this tenant, and the secret that a rule of its administrator adds.
 MARKERS = MappingProxyType(
@@ -36,6 +36,8 @@ MARKERS = MappingProxyType(
     }
 )
 POLICY = files("gateway.demo").joinpath("policy.yaml").read_text(encoding="utf-8")
+REVIEWER = "security@clinic.example"
+"""Who is told of held mail."""
 _NAME = "gw.clinic.example"
 
 _CONFIG = Template(f"""\
@@ -60,6 +62,7 @@ delivery:
   port: $delivery_port               # really: 25
   allow_networks: [127.0.0.0/8]
   retry: {{first: 2s}}               # really: 1m
+notify: {{reviewers: [{REVIEWER}], alerts: [{REVIEWER}]}}
 limits: {{free_space: 10MB}}         # it takes no mail where its disk is nearly full
 metrics: {{listen: "127.0.0.1:$metrics"}}
 log: {{format: console}}

@@ -22,7 +22,7 @@ from gateway.demo.neighbours import NEIGHBOURS, Neighbour, Town, kinds
 from gateway.demo.record import Mail, Record
 from gateway.demo.screen import Screen
 from gateway.demo.script import HELD, LETTERS, PATIENT_NUMBER, TAGGED, Letter, differences
-from gateway.demo.stage import MARKERS, POLICY, Stage
+from gateway.demo.stage import MARKERS, POLICY, REVIEWER, Stage
 from gateway.demo.stopping import insistently, stoppable
 from gateway.demo.words import line, why
 from gateway.queue.states import LIVE, State
@@ -176,7 +176,8 @@ class Tour:
         mail = await self._act(HELD)
         (to,) = HELD.to
         words = ("queue", "release", mail.id, "--reason", "a slip of the pen")
-        self._screen.say("A person looks at it, and lets it go:")
+        await self._reviewed(mail.id)
+        self._screen.say("A person lets it go:")
         self._screen.code(f"$ gateway {shlex.join(words)}")
         done = await self._stage.verb(*words)
         self._screen.quote(done.output)
@@ -187,6 +188,21 @@ class Tour:
         for fate in released.fates:
             if fate.state is not State.DELIVERED or fate.method != "tls":
                 self._differences.append(f"{to}: released, but {fate.state} by {fate.method}")
+
+    async def _reviewed(self, message: str) -> None:
+        """Show what the reviewer was told."""
+
+        def told() -> list[str]:
+            every = (_text(_parsed(each)) for each in self._town.home.messages if REVIEWER in each.addresses)
+            return [text for text in every if message in text]
+
+        try:
+            notice, *_ = await poll(told, self._patience)
+        except TimeoutError:
+            self._differences.append(f"{REVIEWER}: was not told of held mail")
+            return
+        self._screen.say(f"{REVIEWER} reviews such mail, and was told:")
+        self._screen.quote(notice.partition("To look at it:")[0].strip())
 
     async def _bounces(self) -> None:
         """What came back to the sender's mailbox."""

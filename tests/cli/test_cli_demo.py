@@ -80,6 +80,7 @@ async def test_every_recipient_ends_as_told(tmp_path: Path) -> None:
     assert "16 recipients, each ended as told." in text
     assert "do not know a byte of the patient's number" in text
     assert "Subject as received:  Invoice 2041" in text
+    assert "  |   rule:      mistyped-tag" in text  # what the reviewer was told
     assert "release: 1 of 1 recipients" in text
     assert "no allowed way of protecting it works for this recipient" in text  # the bounce itself
     assert "\x1b" not in text
