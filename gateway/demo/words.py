@@ -99,6 +99,7 @@ def why(fate: Fate) -> str:
     said += _passed(fate)
     said += _tries(fate)
     said.append(_end(fate))
+    said += [f"Changed on the way out: {change}." for change in fate.changed]
     return " ".join(part for part in said if part)
 
 

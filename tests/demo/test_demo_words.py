@@ -97,6 +97,10 @@ def test_good_session_is_named_with_its_assurance() -> None:
     assert why(FINE) == "The session was verified: a trusted certificate for the host's name."
 
 
+def test_what_was_changed_in_the_message_is_told() -> None:
+    assert why(replace(FINE, changed=("strip_tag secure",))).endswith("Changed on the way out: strip_tag secure.")
+
+
 def test_a_host_that_falls_short_is_named_with_its_flaw_and_every_method_with_its_reason() -> None:
     assert asked(NO_METHOD) == ("tls verified", "patient-data")
     assert shown(NO_METHOD) == ("TLS 1.3, encrypted", "self-signed certificate")
