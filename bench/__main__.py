@@ -27,7 +27,7 @@ from gateway.testing.ca import CA, Certificate
 from tests.peers import postfix
 
 _ROOT: Final = Path(__file__).parents[1]
-_RELAYS: Final = ("direct", "postfix", "postfix-reuse", "gateway")
+_RELAYS: Final = ("direct", "postfix", "postfix-reuse", "gateway", "healthcare")
 _WARM_UP: Final = Scenario("warm-up", size=4096, messages=100, per_connection=20, connections=5)
 _CROWD: Final = Scenario("crowd", size=4096, messages=2000, per_connection=20, connections=200, rate=100)
 _HEALTHY: Final = Scenario("slow", size=4096, messages=1000, per_connection=20, connections=20, rate=50)
@@ -57,6 +57,11 @@ class Bench:
                     case "gateway":
                         made = gateway_relay(self.target, self.certificate, self.ca, tls=tls)
                         found.append(stack.enter_context(made))
+                    case "healthcare" if tls:  # the sample policy asks for verified TLS, and for no plain
+                        made = gateway_relay(self.target, self.certificate, self.ca, sample="healthcare.yaml")
+                        found.append(stack.enter_context(made))
+                    case "healthcare":
+                        continue
                     case "postfix":
                         made = postfix_relay(self.target, self.certificate, reuse=False, tls=tls)
                         found.append(stack.enter_context(made))

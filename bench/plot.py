@@ -16,7 +16,13 @@ from bench.scenarios import Scenario
 
 __all__ = ["bars", "plot"]
 
-_COLOURS: Final = {"direct": "#b8b8b8", "postfix": "#8fb3d9", "postfix-reuse": "#3f78b5", "gateway": "#d9822b"}
+_COLOURS: Final = {
+    "direct": "#b8b8b8",
+    "postfix": "#8fb3d9",
+    "postfix-reuse": "#3f78b5",
+    "gateway": "#d9822b",
+    "healthcare": "#a65a12",
+}
 _WIDTH: Final = 460  # of one panel
 _ROW: Final = 22
 _LABELS: Final = 110

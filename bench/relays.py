@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import yaml
 
 from bench.processes import tree
 from gateway.testing.ca import CA, Certificate
@@ -133,11 +135,18 @@ def postfix_relay(target: Sink, certificate: Certificate, *, reuse: bool, tls: b
 
 
 @contextmanager
-def gateway_relay(target: Sink, certificate: Certificate, trust: CA, *, tls: bool = True) -> Iterator[Relay]:
+def gateway_relay(
+    target: Sink, certificate: Certificate, trust: CA, *, tls: bool = True, sample: str = ""
+) -> Iterator[Relay]:
     """The gateway as shipped: sealed store, policy, evidence; TLS demanded in, ``encrypted`` out.
 
     Without TLS: a listener with ``tls: none``, and a policy that allows the method ``plain``; the rest the same.
+    ``sample``: with this shipped policy, such as ``healthcare.yaml``, which looks into every message.
     """
+    name = sample.partition(".")[0] or "gateway"
+    policies: dict[str, Any] | None = None if tls else {"plain.yaml": _PLAIN}
+    if sample:
+        policies = {sample: yaml.safe_load((Path(__file__).parents[1] / "policies" / sample).read_text("utf-8"))}
     directory = Path(tempfile.mkdtemp(prefix="gateway-bench-"))
     route = {"host": "sink.example", "port": target.port, "tls": "encrypted" if tls else "none", "final": tls}
     connector = {
@@ -159,13 +168,13 @@ def gateway_relay(target: Sink, certificate: Certificate, trust: CA, *, tls: boo
                     "limits": {"connections": 4000},
                     "delivery": {"routes": {"sink.example": route}, "retry": {"first": "1m"}},
                 },
-                policies=None if tls else {"plain.yaml": _PLAIN},
+                policies=policies,
             )
             try:
                 gateway.start()
                 assert gateway.process is not None
                 root = gateway.process.pid
-                yield Relay("gateway", gateway.address, gateway.port, lambda: tree(root), tls)
+                yield Relay(name, gateway.address, gateway.port, lambda: tree(root), tls)
                 gateway.stop()
             finally:
                 gateway.kill9()
