@@ -25,14 +25,14 @@ class HeaderView:
     def values(self, name: str) -> tuple[str | None, ...] | None:
         """The decoded values of every field with this (lower-case) name; None where the block cannot be read."""
         known = self._known
-        return None if known is None else known.get(name, ())
+        return None if known is None else tuple([decode_text(value) for value in known.get(name, ())])
 
     @cached_property
-    def _known(self) -> dict[str, tuple[str | None, ...]] | None:
-        known: dict[str, tuple[str | None, ...]] = {}
+    def _known(self) -> dict[str, list[bytes]] | None:
+        known: dict[str, list[bytes]] = {}
         try:
             for found in fields(self.block):
-                known[found.name] = (*known.get(found.name, ()), decode_text(found.value))
+                known.setdefault(found.name, []).append(found.value)
         except HeaderError:
             return None
         return known
