@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
@@ -17,35 +16,27 @@ import click
 
 from gateway.cli import CliContext, common_options
 from gateway.cli.access import quiet
+from gateway.cli.explain_page import Explained, explained_as_json, show
 from gateway.config.inbound import Connector
 from gateway.config.names import matches_sender
+from gateway.delivery.preview import preview
 from gateway.ingress.markers import ControlError, Markers, control_headers
 from gateway.ingress.seams import ControlHeaders
 from gateway.mail.address import Address, AddressError
 from gateway.mail.envelope import Kind
 from gateway.mail.headers import HeaderError, fields, split_message
-from gateway.policy import MessageFacts, Policy, protect_of
+from gateway.policy import protect_of
 from gateway.policy.bundle import Loaded
 from gateway.policy.whole import facts_of
 
 if TYPE_CHECKING:
     from gateway.delivery.probed import DomainProbe
 
-__all__ = ["Explained", "explain"]
+__all__ = ["explain"]
 
 _MAX_MESSAGE = 200 << 20
 #: Domains that are probed in one call.
 _MOST = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """What was asked: the message as it would be accepted, and what policy knows of it."""
-
-    message: bytes
-    facts: MessageFacts
-    connector: Connector | None
-    policy: Policy
 
 
 @click.command()
@@ -85,11 +76,7 @@ def explain(
     message = _written(origin, to, subject or "") if file is None else _read(file)
     asked = _asked(loaded, message, origin, to, connector)
     probes = {} if offline else asyncio.run(_probe(loaded, to))
-    from gateway.delivery.preview import preview
-
     found = preview(asked.policy, asked.facts, to, probes)
-    from gateway.cli.explain_page import explained_as_json, show
-
     if context.json:
         context.print_json(explained_as_json(asked, found, with_text=show_text))
     else:

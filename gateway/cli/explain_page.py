@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.cli.page import Page
-from gateway.config.inbound import Stage
+from gateway.config.inbound import Connector, Stage
 from gateway.delivery.preview import Preview
 from gateway.mail.protection import Disposition
+from gateway.policy import MessageFacts, Policy
 from gateway.policy.examine import Passage, masked, passages
 
-if TYPE_CHECKING:
-    from gateway.cli.explain import Explained
+__all__ = ["Explained", "explained_as_json", "show"]
 
-__all__ = ["explained_as_json", "show"]
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What was asked: the message as it would be accepted, and what policy knows of it."""
+
+    message: bytes
+    facts: MessageFacts
+    connector: Connector | None
+    policy: Policy
+
 
 _COLOURS = {"deliver": "green", "wait": "yellow", "hold": "yellow", "unknown": "yellow"}
 _WORDS = {
