@@ -285,6 +285,17 @@ class GatewayProcess:
                     return float(sample.value)
         return 0.0
 
+    def recipients(self, *states: str) -> int:
+        """How many recipients are in these states, by one scrape: from one to the next they change from state to state."""
+        return int(
+            sum(
+                sample.value
+                for family in text_string_to_metric_families(self.ask("/metrics"))
+                for sample in family.samples
+                if sample.name == "gateway_queue_recipients" and sample.labels.get("state") in states
+            )
+        )
+
     def probe(self, path: str) -> int:
         """The status of ``/healthz``, ``/readyz`` or ``/metrics``; 0 where nothing answers."""
         try:

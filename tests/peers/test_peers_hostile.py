@@ -145,9 +145,8 @@ async def test_what_bad_hosts_do_is_done_to_their_own_mail_alone(
         for peer in here.peers.values():
             peer.behaviour = Behaviour()
 
-        def waiting() -> float:
-            states = ("queued", "delivering", "deferred")
-            return sum(gateway.metric("gateway_queue_recipients", state=state) for state in states)
+        def waiting() -> int:
+            return gateway.recipients("queued", "delivering", "deferred")
 
         await asyncio.to_thread(wait_for, "all has ended", lambda: not waiting(), seconds=120)
         assert await asyncio.to_thread(gateway.probe, "/readyz") == 200
