@@ -106,6 +106,7 @@ def main() -> int:
     """Measure, sample, tell."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__.partition("\n")[0])
     parser.add_argument("--scenario", choices=[one.name for one in STREAMS], default="4k20")
+    parser.add_argument("--sample", default="", metavar="FILE", help="with this shipped policy: healthcare.yaml")
     parser.add_argument("--messages", type=int, help="instead of the scenario's own number")
     parser.add_argument("--rate", type=int, default=200, help="samples a second of each process (default 200)")
     parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results")
@@ -122,7 +123,7 @@ def main() -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ca = CA()
         target = stack.enter_context(sink(directory, ca.issue("sink.example", "127.0.0.51")))
-        made = gateway_relay(target, ca.issue("relay.example"), ca, tls=scenario.tls)
+        made = gateway_relay(target, ca.issue("relay.example"), ca, tls=scenario.tls, sample=options.sample)
         relay = stack.enter_context(made)
         measure(relay, target, replace(_WARM_UP, tls=scenario.tls))
         settle(relay.pids)

@@ -57,7 +57,7 @@ _RULES: Final = tuple(
         (r"^gateway/audit/|^gateway/jsontext\.py$|^gateway/delivery/trace_fields\.py$", "", "events and JSON"),
         (r"^gateway/store/(sealing|keyring|bodies|shred)\.py$", "", "sealing"),
         (r"^gateway/(store|queue)/", "", "store and queue, Python"),
-        (r"^gateway/policy/", "", "policy"),
+        (r"^gateway/(policy|scanning)/", "", "policy"),
         (r"^gateway/(delivery|protect|directory)/", "", "delivery"),
         (r"^gateway/ingress/|^aiosmtpd/", "", "ingress session"),
         (r"^gateway/app/", "", "other"),

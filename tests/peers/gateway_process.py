@@ -286,7 +286,7 @@ class GatewayProcess:
         return 0.0
 
     def recipients(self, *states: str) -> int:
-        """How many recipients are in these states, by one scrape: from one to the next they change from state to state."""
+        """How many recipients are in these states, by one scrape: between two they change from state to state."""
         return int(
             sum(
                 sample.value
