@@ -17,8 +17,8 @@ from gateway.cli import CliContext, common_options
 from gateway.cli.access import open_queue, operator, pages, reading
 from gateway.cli.words import ago, ahead, printable, terminal
 from gateway.config.values import parse_duration
-from gateway.delivery import anew
-from gateway.delivery.anew import Operator, Redecided
+from gateway.delivery import redecide as redeciding
+from gateway.delivery.redecide import Operator, Redecided
 from gateway.errors import QueueError
 from gateway.queue import operate
 from gateway.queue.queue import Queue
@@ -390,7 +390,7 @@ def redecide(context: CliContext, wanted: Filter, allow_weaker: bool, reason: st
     policy, scanners = context.load().policy, Scanners()
 
     async def act(opened: Queue, message: str, ns: Sequence[int]) -> Mapping[int, Result]:
-        return await anew.redecide(opened, policy, scanners, message, ns, by)
+        return await redeciding.redecide(opened, policy, scanners, message, ns, by)
 
     verb = "redecide --allow-weaker" if allow_weaker else "redecide"
     return _bulk(context, wanted, verb, yes=yes, act=act, end=scanners.close)

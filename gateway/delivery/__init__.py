@@ -10,7 +10,8 @@
    ``rendered`` - the message with what policy wants changed in it
 8. ``progress``, ``verdict`` - what failures mean for a recipient (pure)
 9. ``trace_fields`` - what is put in front of the accepted bytes
-   ``redecide``, ``anew`` - what policy of now makes of mail that waits: at its next claim, or because an operator asks
+   ``waiting_facts``, ``redecide`` - what policy of now makes of mail that waits: at its next claim, or because an
+   operator asks
 10. ``probe`` - what a delivery would meet at a domain, seen without sending: ``probed`` (values), ``outlook`` (what it
     means for each demand), ``advice``, ``probe_report``; more facts by ``witness``, ``groups``, ``certificate_facts``
 11. ``prospects`` - what was last seen of each host (``sighting``), for previews only

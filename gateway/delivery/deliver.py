@@ -29,19 +29,19 @@ from gateway.config.outbound import Route
 from gateway.delivery.carried import Failed, HostFailure
 from gateway.delivery.nexthop import NextHop, Unreachable, find_next_hop
 from gateway.delivery.progress import Circumstances, Progress
-from gateway.delivery.redecide import facts_now
 from gateway.delivery.rendered import CannotRender, Renderer, once
 from gateway.delivery.sites import Sites
 from gateway.delivery.trace_fields import trace_fields
 from gateway.delivery.transaction import Transaction
+from gateway.delivery.waiting_facts import facts_now
 from gateway.directory.resolver import Resolver
 from gateway.errors import GuardViolation, StoreCorrupt
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.dsn import Action
+from gateway.mail.edits.rendering import without_broken_signatures
 from gateway.mail.envelope import Recipient
 from gateway.mail.headers import HeaderError, split_message
 from gateway.mail.protection import Assurance, Method
-from gateway.mail.rendering import without_broken_signatures
 from gateway.policy import MessageFacts, Policy, evaluate
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
 from gateway.queue.notices import NoticeEntry, is_wanted, make_notice

@@ -24,10 +24,10 @@ import structlog
 from gateway.delivery.transaction import Transaction
 from gateway.errors import GatewayError, StoreError
 from gateway.mail.edits import Change, Edits
-from gateway.mail.footers import MAX_SIZE
+from gateway.mail.edits.footers import MAX_SIZE
+from gateway.mail.edits.patches import Patch, Patcher, patched
+from gateway.mail.edits.rendering import Rendering, render, render_header
 from gateway.mail.headers import HeaderError, split_message
-from gateway.mail.patches import Patch, Patcher, patched
-from gateway.mail.rendering import Rendering, render, render_header
 
 __all__ = ["CannotRender", "Renderer", "once"]
 

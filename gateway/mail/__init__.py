@@ -5,17 +5,11 @@
    ``kind``       - which kind a message is, by its header fields
 3. ``headers``    - header fields at byte level: scan, unfold, take out
 4. ``protection`` - methods, assurance, requirement, decision
-   ``edits``      - what is to be changed in a message, as a value
-   ``rendering``  - what edits make of a message: patches over its bytes. It puts together ``footers`` (over
-   ``entities``, ``transfer``), ``header_edits`` (over ``subject_tags``, ``encoded_words``) and ``signatures``;
-   ``patches`` says what patches are
+   ``edits``      - what is to be changed in a message, and what that makes of it (a package)
 5. ``attempt``    - evidence and outcome of one try
 6. ``reply``      - SMTP replies with enhanced codes, text of strangers cleaned
 7. ``dsn``        - the text of delivery status notifications (RFC 3464)
    ``letter``, ``announcements`` - letters of our own to people, and what they say
 8. ``ids``        - UUIDv7
-9. ``content``    - what a message says: texts, attachments, what could not be read; its docstring maps the rest
-                  (``mime``, ``mediatype``, ``words``, ``decoding``, ``charsets``, ``html_text``, ``flowed``,
-                  ``textforms``, ``filetype``, ``locked``, ``cms``, ``openpgp``, ``reading``, ``bodies``,
-                  ``attached``, ``gathered``, ``content_parts``)
+9. ``content``    - what a message says: texts, attachments, what could not be read (a package)
 """

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from gateway.mail.address import Address
-from gateway.mail.encoded_words import fold_field
+from gateway.mail.edits.encoded_words import fold_field
 from gateway.mail.reply import clean_text
 
 __all__ = ["Block", "Letter", "build_letter", "facts", "moment", "words"]

@@ -13,8 +13,8 @@ import re
 from email.message import Message as MimeHeader
 
 from gateway.errors import GatewayError
+from gateway.mail.edits.transfer import to_base64, to_quoted_printable
 from gateway.mail.headers import Field, HeaderError, fields, split_message
-from gateway.mail.transfer import to_base64, to_quoted_printable
 
 __all__ = ["MAX_SIZE", "CannotConvert", "to_seven_bit"]
 

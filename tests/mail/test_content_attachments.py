@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from gateway.mail.content import Attachment, Content, FileType, read_content
-from gateway.mail.filetype import file_type
+from gateway.mail.content.filetype import file_type
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(60)
 

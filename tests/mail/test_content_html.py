@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from gateway.mail.html_text import html_text
+from gateway.mail.content.html_text import html_text
 
 
 def lines(html: str) -> list[str]:

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
-from gateway.mail.cms import Cms, cms_kind, signed_content
 from gateway.mail.content import FileType, read_content
+from gateway.mail.content.cms import Cms, cms_kind, signed_content
 
 INNER = b"Content-Type: text/plain\r\n\r\nSSN 536-22-8726\r\n"
 

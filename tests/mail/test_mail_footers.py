@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mail.edits import Edits, Footer
-from gateway.mail.footers import MAX_SIZE, add_footers
-from gateway.mail.patches import Patch, Patcher, patched, smallest_patch
-from gateway.mail.rendering import Rendering, render, render_header, without_broken_signatures
+from gateway.mail.edits.footers import MAX_SIZE, add_footers
+from gateway.mail.edits.patches import Patch, Patcher, patched, smallest_patch
+from gateway.mail.edits.rendering import Rendering, render, render_header, without_broken_signatures
 
 MARK = "sent-safely-by-gateway"
 FOOTER = Footer(f"-- {MARK}\nHospital")

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from gateway.mail.address import Address
 from gateway.mail.edits import Edits, Footer
-from gateway.mail.encoded_words import encode_words, fold_field, text_of
-from gateway.mail.header_edits import edit_header
+from gateway.mail.edits.encoded_words import encode_words, fold_field, text_of
+from gateway.mail.edits.header import edit_header
+from gateway.mail.edits.signatures import without_broken
+from gateway.mail.edits.subject_tags import without_tags
 from gateway.mail.headers import Field, decode_text, fields
-from gateway.mail.signatures import without_broken
-from gateway.mail.subject_tags import without_tags
 from gateway.policy.about_header import SubjectTag
 from gateway.policy.facts import MessageFacts
 

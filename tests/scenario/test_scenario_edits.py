@@ -14,10 +14,10 @@ from gateway.delivery.rendered import Renderer
 from gateway.delivery.transaction import Transaction
 from gateway.mail.address import Address
 from gateway.mail.edits import Edits, Footer
+from gateway.mail.edits.rendering import Rendering
 from gateway.mail.envelope import Envelope, Recipient
 from gateway.mail.envelope import Message as Accepted
 from gateway.mail.protection import Method, Requirement
-from gateway.mail.rendering import Rendering
 from gateway.queue.records import NewMessage, NewRecipient
 from gateway.testing import OK, Behaviour, poll, reply
 from tests.scenario.conftest import Build

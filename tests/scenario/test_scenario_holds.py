@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.delivery.anew import Operator, Redecided, redecide
+from gateway.delivery.redecide import Operator, Redecided, redecide
 from gateway.errors import QueueError
 from gateway.queue import operate
 from gateway.testing import Behaviour, Message, poll, reply

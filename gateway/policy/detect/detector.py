@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -49,14 +50,14 @@ class Detector(Protocol):
         ...
 
 
-class Shared:
+class Shared(ABC):
     """A detector that shares with others what is known about a message."""
 
     __slots__ = ()
 
+    @abstractmethod
     def find_in(self, scan: Scan) -> list[list[Match]]:
         """``find_in_message`` for the scan's texts, with what it knows already."""
-        raise NotImplementedError
 
 
 class Scan:

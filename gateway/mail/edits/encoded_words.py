@@ -12,7 +12,7 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass
 
-from gateway.mail.edits import ONCE
+from gateway.mail.edits.changes import ONCE
 
 __all__ = ["Piece", "codec_of", "encode_words", "fold_field", "is_foldable", "pieces", "text_of"]
 

@@ -13,10 +13,10 @@ unknown what is not read. Nothing is skipped silently.
 
 from __future__ import annotations
 
-from gateway.mail.content_parts import Attachment, Content, TextPart
-from gateway.mail.filetype import FileType
-from gateway.mail.gathered import Gathered
-from gateway.mail.reading import Reading
+from gateway.mail.content.filetype import FileType
+from gateway.mail.content.gathered import Gathered
+from gateway.mail.content.parts import Attachment, Content, TextPart
+from gateway.mail.content.reading import Reading
 
 __all__ = ["TEXT_LIMIT", "Attachment", "Content", "FileType", "TextPart", "read_content"]
 

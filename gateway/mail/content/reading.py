@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from gateway.mail.attached import Leaf, read_attachment
-from gateway.mail.bodies import BODY_TYPES, MARKUP, calendar_text, html_body, plain_text
-from gateway.mail.content_parts import Attachment, Content
-from gateway.mail.decoding import decode
-from gateway.mail.filetype import FileType
-from gateway.mail.gathered import Gathered
-from gateway.mail.mediatype import Parametrised, parse
-from gateway.mail.mime import MAX_HEADER, MAX_SEEN, Entity, parts, read_entity
-from gateway.mail.words import decode_words, header_text
+from gateway.mail.content.attached import Leaf, read_attachment
+from gateway.mail.content.bodies import BODY_TYPES, MARKUP, calendar_text, html_body, plain_text
+from gateway.mail.content.decoding import decode
+from gateway.mail.content.filetype import FileType
+from gateway.mail.content.gathered import Gathered
+from gateway.mail.content.mediatype import Parametrised, parse
+from gateway.mail.content.mime import MAX_HEADER, MAX_SEEN, Entity, parts, read_entity
+from gateway.mail.content.parts import Attachment, Content
+from gateway.mail.content.words import decode_words, header_text
 
 __all__ = ["Reading"]
 

@@ -6,7 +6,7 @@ its packets: session keys, then encrypted data.
 
 from __future__ import annotations
 
-from gateway.mail.decoding import from_base64
+from gateway.mail.content.decoding import from_base64
 
 __all__ = ["BEGIN_MESSAGE", "is_encrypted", "is_whole_armour"]
 

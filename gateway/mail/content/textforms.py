@@ -9,8 +9,8 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from gateway.mail.decoding import from_base64
-from gateway.mail.filetype import FileType, file_type
+from gateway.mail.content.decoding import from_base64
+from gateway.mail.content.filetype import FileType, file_type
 
 __all__ = ["embedded", "unescaped_json", "unfolded_lines"]
 

@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gateway.mail.encoded_words import Piece, encode_words, fold_field, is_foldable, pieces, text_of
+from gateway.mail.edits.encoded_words import Piece, encode_words, fold_field, is_foldable, pieces, text_of
 
 __all__ = ["without_tags"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gateway.mail.charsets import read_text
-from gateway.mail.decoding import from_base64, uu_blocks
-from gateway.mail.filetype import FileType, file_type
-from gateway.mail.flowed import unflowed
-from gateway.mail.gathered import Gathered
-from gateway.mail.html_text import HtmlText, html_text
-from gateway.mail.mediatype import Parametrised
-from gateway.mail.openpgp import BEGIN_MESSAGE, is_encrypted, is_whole_armour
-from gateway.mail.textforms import embedded, unescaped_json, unfolded_lines
+from gateway.mail.content.charsets import read_text
+from gateway.mail.content.decoding import from_base64, uu_blocks
+from gateway.mail.content.filetype import FileType, file_type
+from gateway.mail.content.flowed import unflowed
+from gateway.mail.content.gathered import Gathered
+from gateway.mail.content.html_text import HtmlText, html_text
+from gateway.mail.content.mediatype import Parametrised
+from gateway.mail.content.openpgp import BEGIN_MESSAGE, is_encrypted, is_whole_armour
+from gateway.mail.content.textforms import embedded, unescaped_json, unfolded_lines
 
 __all__ = ["BODY_TYPES", "MARKUP", "Enclosed", "calendar_text", "html_body", "json_text", "plain_text"]
 

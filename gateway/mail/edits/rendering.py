@@ -1,7 +1,7 @@
 """What edits make of a message: patches over its accepted bytes, which themselves never change.
 
 1. footers, in the parts that are shown as text (``footers``); of a message that is in memory as a whole only
-2. edits of the header block (``header_edits``)
+2. edits of the header block (``header``)
 3. signatures that this has broken go (``signatures``)
 
 A pure function of the message and the edits: a retry renders the same again.
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.mail.edits import Change, Edits
-from gateway.mail.footers import MAX_SIZE, Footed, add_footers
-from gateway.mail.header_edits import edit_header
+from gateway.mail.edits.changes import Change, Edits
+from gateway.mail.edits.footers import MAX_SIZE, Footed, add_footers
+from gateway.mail.edits.header import edit_header
+from gateway.mail.edits.patches import Patch, growth
+from gateway.mail.edits.signatures import without_broken
 from gateway.mail.headers import Field, fields, split_message
-from gateway.mail.patches import Patch, growth
-from gateway.mail.signatures import without_broken
 
 __all__ = ["Rendering", "render", "render_header", "without_broken_signatures"]
 

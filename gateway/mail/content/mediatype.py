@@ -10,8 +10,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from gateway.mail.charsets import read_text
-from gateway.mail.words import decode_words, header_text
+from gateway.mail.content.charsets import read_text
+from gateway.mail.content.words import decode_words, header_text
 
 __all__ = ["Parametrised", "parse"]
 

@@ -14,12 +14,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.mail.edits import Footer
-from gateway.mail.encoded_words import codec_of
-from gateway.mail.entities import Entity, Unclear, children, content_type, read_entity, single
+from gateway.mail.edits.changes import Footer
+from gateway.mail.edits.encoded_words import codec_of
+from gateway.mail.edits.entities import Entity, Unclear, children, content_type, read_entity, single
+from gateway.mail.edits.patches import Patch, smallest_patch
+from gateway.mail.edits.transfer import to_base64, to_quoted_printable
 from gateway.mail.headers import Field
-from gateway.mail.patches import Patch, smallest_patch
-from gateway.mail.transfer import to_base64, to_quoted_printable
 
 __all__ = ["MAX_SIZE", "Footed", "add_footers"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from gateway.mail.edits import ONCE, Change, Edits
-from gateway.mail.encoded_words import encode_words, fold_field, is_foldable, text_of
+from gateway.mail.edits.changes import ONCE, Change, Edits
+from gateway.mail.edits.encoded_words import encode_words, fold_field, is_foldable, text_of
+from gateway.mail.edits.subject_tags import without_tags
 from gateway.mail.headers import Field, fields
-from gateway.mail.subject_tags import without_tags
 
 __all__ = ["Edited", "edit_header"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 
-from gateway.mail.filetype import FileType
+from gateway.mail.content.filetype import FileType
 
 __all__ = ["is_locked"]
 

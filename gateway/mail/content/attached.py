@@ -10,15 +10,15 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.mail.bodies import Enclosed, calendar_text, html_body, json_text, plain_text
-from gateway.mail.cms import Cms, cms_kind, signed_content
-from gateway.mail.content_parts import Attachment
-from gateway.mail.decoding import base64_size, decode
-from gateway.mail.filetype import HEAD, FileType, file_type, looks_like_text, refined
-from gateway.mail.gathered import Gathered, shown
-from gateway.mail.locked import is_locked
-from gateway.mail.mediatype import Parametrised
-from gateway.mail.openpgp import is_encrypted
+from gateway.mail.content.bodies import Enclosed, calendar_text, html_body, json_text, plain_text
+from gateway.mail.content.cms import Cms, cms_kind, signed_content
+from gateway.mail.content.decoding import base64_size, decode
+from gateway.mail.content.filetype import HEAD, FileType, file_type, looks_like_text, refined
+from gateway.mail.content.gathered import Gathered, shown
+from gateway.mail.content.locked import is_locked
+from gateway.mail.content.mediatype import Parametrised
+from gateway.mail.content.openpgp import is_encrypted
+from gateway.mail.content.parts import Attachment
 
 __all__ = ["Leaf", "Opener", "read_attachment"]
 

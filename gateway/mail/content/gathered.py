@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.mail.charsets import as_lines, without_controls
-from gateway.mail.content_parts import Attachment, Content, TextPart
-from gateway.mail.decoding import decode
-from gateway.mail.filetype import FileType
+from gateway.mail.content.charsets import as_lines, without_controls
+from gateway.mail.content.decoding import decode
+from gateway.mail.content.filetype import FileType
+from gateway.mail.content.parts import Attachment, Content, TextPart
 from gateway.mail.reply import clean_text
 
 __all__ = ["Gathered", "shown"]

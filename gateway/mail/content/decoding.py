@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gateway.mail.charsets import as_lines
+from gateway.mail.content.charsets import as_lines
 
 __all__ = ["Decoded", "UuBlock", "base64_size", "decode", "from_base64", "from_quoted_printable", "uu_blocks"]
 

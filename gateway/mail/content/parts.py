@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.mail.filetype import FileType
+from gateway.mail.content.filetype import FileType
 
 __all__ = ["Attachment", "Content", "TextPart"]
 

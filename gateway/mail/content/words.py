@@ -9,8 +9,8 @@ from __future__ import annotations
 import binascii
 import re
 
-from gateway.mail.charsets import Readings, read_text
-from gateway.mail.decoding import from_base64
+from gateway.mail.content.charsets import Readings, read_text
+from gateway.mail.content.decoding import from_base64
 
 __all__ = ["decode_words", "header_text"]
 
