@@ -232,11 +232,12 @@ def measure(target: Sink, ca: CA, number: int, *, due: bool) -> Figures:
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], metavar="RECIPIENTS")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 1_000_000], metavar="RECIPIENTS")
     parser.add_argument("--due", action="store_true", help="mail that is due at the start instead")
     parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results" / "backlog.json")
     options = parser.parse_args()
-    console = Console()
+    # A table that is written to a file is not squeezed into the eighty columns of a terminal that there is none of.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     found: list[Figures] = []
     table = Table(
         *("waiting", "state", "store MB", "ready s", "first 250 s", "idle CPU %", "RSS MB", "PSS MB"),
