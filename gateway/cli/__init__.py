@@ -45,6 +45,7 @@ VERBS = MappingProxyType(
         "trace": ("gateway.cli.trace:trace", "The life of a message, per recipient."),
         "store": ("gateway.cli.store:store", "Look after the store."),
         "doctor": ("gateway.cli.doctor:doctor", "Check the surroundings: DNS, network, clock, certificates, disk."),
+        "dkim": ("gateway.cli.dkim:dkim", "Keys to sign mail with: make one, show the DNS records."),
         "auth": ("gateway.cli.auth:auth", "Users of SMTP AUTH: make the line of one."),
         "networks": ("gateway.cli.networks:networks", "Show or refresh the shipped lists of cloud networks."),
     }

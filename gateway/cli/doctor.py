@@ -82,6 +82,7 @@ async def _look(settings: Settings, domain: str) -> list[Finding]:
     """Everything at the same time; the answers in a fixed order."""
     from gateway.cli import doctor_checks as here
     from gateway.cli import doctor_disk as disk
+    from gateway.cli import doctor_dkim as signing
     from gateway.cli import doctor_network as network
     from gateway.cli import doctor_objects as stored
     from gateway.clock import SystemClock
@@ -106,6 +107,7 @@ async def _look(settings: Settings, domain: str) -> list[Finding]:
         "dnssec": _all(network.dnssec(around)),
         "hostname": _all(network.hostname(around)),
         "outbound": _all(network.outbound(around, domain)),
+        "dkim": _all(signing.dkim(around)),
         **{name: _all(network.smart_host(around, name, route)) for name, route in smart_hosts.items()},
         "programs": _in_thread(lambda: list(here.programs(settings))),
     }

@@ -165,7 +165,8 @@ def _print_recipient(paper: _Paper, recipient: dict[str, Any]) -> None:
     for action in decision["actions"]:
         if action["done"] is not None:  # what is only planned stands with its rule
             done = "changed" if action["done"] else "not changed"
-            paper.line(f"    {done}: {action['action']} {action['detail']}".rstrip(), indent=6)
+            what = "dkim" if action["action"] == "dkim" else f"{done}: {action['action']}"
+            paper.line(f"    {what} {action['detail']}".rstrip(), indent=6)
     number = 0
     for event, follows in zip(recipient["events"], [*recipient["events"][1:], None], strict=True):
         if event["kind"] == "claimed":

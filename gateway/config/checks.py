@@ -15,11 +15,14 @@ from urllib.parse import urlsplit
 from gateway.config.certificates import ChainProblem, judge_pair, judge_roots
 from gateway.config.inbound import ClientCertificates, Connector, ForeignFrom, ListenerTls, Stage
 from gateway.config.model import Settings
+from gateway.config.names import matches_sender
 from gateway.config.outbound import ClientCertificate, Route
 from gateway.config.source import PathInFile
 from gateway.config.storage import S3, Store
 from gateway.config.values import Endpoint
 from gateway.errors import Fault
+from gateway.mail.address import Address
+from gateway.mail.dkim.records import record_name
 from gateway.mail.protection import Assurance
 
 __all__ = ["Problem", "check_settings", "user_faults"]
@@ -31,6 +34,8 @@ _MAIL_HEADERS = frozenset(
     | {"sender", "subject", "to"}
 )
 _SHORT_SECRET = 16  # bytes
+_MOST_DKIM_KEYS = 4  # old and new, RSA and Ed25519
+_LONGEST_NAME = 253  # of a name in DNS, written with dots
 # Seconds. Below it a pause of the garbage collector or of a disk looks like death; above it mail waits needlessly.
 _SHORTEST_LEASE, _LONGEST_LEASE = 6.0, 3600.0
 
@@ -60,7 +65,7 @@ def check_settings(settings: Settings, *, broken: frozenset[str], now: float) ->
     ``broken`` names top-level sections with faults of their own; ``now`` is in seconds, UTC.
     """
     case = _Case(settings, broken, now)
-    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _exposure, _people)
+    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _dkim, _exposure, _people)
     return [problem for check in checks for problem in check(case)]
 
 
@@ -381,6 +386,40 @@ def _is_ourselves(route: Route, settings: Settings) -> bool:
         return True
     everywhere = any(endpoint.host in {"0.0.0.0", "::"} for endpoint in mine)  # noqa: S104 - compared, not bound
     return everywhere and (route.host in {settings.hostname, "localhost", "::1"} or route.host.startswith("127."))
+
+
+def _dkim(case: _Case) -> Iterator[Problem]:
+    for domain, keys in case.settings.dkim.items():
+        path: PathInFile = ("dkim", domain)
+        if not keys:
+            yield Problem(path, f"no key is given for {domain}: its mail is not signed", note=True)
+        if len(keys) > _MOST_DKIM_KEYS:
+            message = (
+                f"each key makes a signature, and verifiers look at a few only: at most {_MOST_DKIM_KEYS} a domain"
+            )
+            yield Problem((*path, _MOST_DKIM_KEYS), message)
+        seen: set[str] = set()
+        for index, each in enumerate(keys):
+            selector = each.selector.lower()
+            if selector in seen:
+                message = f"the selector {each.selector} is given to two keys: a record holds one"
+                yield Problem((*path, index, "selector"), message)
+            seen.add(selector)
+            if len(record_name(each.selector, domain)) > _LONGEST_NAME:
+                yield Problem((*path, index, "selector"), "selector and domain are too long for a name in DNS")
+        if keys and case.whole("connectors", "postmaster", "local") and not _is_sent_for(domain, case.settings):
+            message = f"no connector that enforces sends for {domain}: nothing will be signed with these keys"
+            yield Problem(path, message, note=True)
+
+
+def _is_sent_for(domain: str, settings: Settings) -> bool:
+    """Whether mail from this domain may come: by a connector whose mail is signed, or from ourselves."""
+    own = {settings.hostname, settings.postmaster.domain, settings.local.domain}
+    address = Address("x", domain)
+    return domain in own or any(
+        connector.stage is not Stage.OBSERVE and matches_sender(connector.senders, address)
+        for connector in settings.connectors
+    )
 
 
 # -- what others can reach ------------------------------------------------------------------------------------------

@@ -223,7 +223,9 @@ class Settings(Section):
     """Protected PDF."""
 
     dkim: dict[Domain, tuple[DkimKey, ...]] = Field(default={})
-    """Keys that we sign mail with, by domain."""
+    """Keys that mail is signed with when it leaves, by domain of its From - that very domain, none below it. Each key
+    signs, so name old and new side by side to rotate. Unsigned stays what still carries a signature of that domain,
+    what comes by a connector whose `senders` do not name it, and all mail of a connector in stage `observe`."""
 
     portal: Portal = Portal()
     """The web portal in which recipients read protected mail."""

@@ -1,8 +1,8 @@
 """Settings beyond the mail path: key directories, S/MIME, OpenPGP, PDF, DKIM, portal, audit, API, console."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator
 
 from gateway.config.outbound import ClientCertificate
 from gateway.config.section import Section
@@ -12,10 +12,13 @@ from gateway.config.values import (
     Endpoint,
     Mailbox,
     Networks,
+    PrivateKey,
     Secret,
     Size,
     Trust,
 )
+from gateway.config.written import shown, text_of
+from gateway.mail.dkim.records import is_selector
 from gateway.mail.protection import Assurance
 
 __all__ = [
@@ -33,9 +36,7 @@ __all__ = [
     "Smime",
 ]
 
-WITHOUT_EFFECT = frozenset(
-    {"directories", "smime", "pgp", "pdf", "dkim", "portal", "egress", "audit", "api", "console"}
-)
+WITHOUT_EFFECT = frozenset({"directories", "smime", "pgp", "pdf", "portal", "egress", "audit", "api", "console"})
 """Sections whose rooms come later. Ignoring them weakens nothing: what they would add is simply not possible yet."""
 
 KeyDirectory = Literal["local", "ldap", "smimea", "wkd", "openpgpkey"]
@@ -105,14 +106,22 @@ class Pdf(Section):
     tells."""
 
 
+def _selector(value: object) -> str:
+    text = text_of(value, "a selector such as s1")
+    if not is_selector(text):
+        raise ValueError(f"expected a selector such as s1 or 2026-01.gw, found {shown(text)}")
+    return text
+
+
 class DkimKey(Section):
-    """A key that we sign mail of a domain with."""
+    """A key that we sign mail of a domain with, when it leaves. `gateway dkim generate` makes one."""
 
-    selector: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$")
-    """The selector under `_domainkey` in DNS."""
+    selector: Annotated[str, BeforeValidator(_selector)]
+    """The selector: the public key is published as TXT record SELECTOR._domainkey.DOMAIN."""
 
-    key: Secret
-    """The private key in PEM: `file:PATH`."""
+    key: PrivateKey
+    """The private key in PEM, `file:PATH`: RSA of 2048 to 4096 bits, or Ed25519 (beside RSA: many verifiers do not know
+    it)."""
 
 
 class Portal(Section):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, ValidationInfo
+from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainValidator, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.config.written import one_or_many, shown, surroundings_of
+from gateway.mail.dkim.keys import SigningKey
 
-__all__ = ["KeySource", "Secret", "Secrets", "read_secret"]
+__all__ = ["KeySource", "PrivateKey", "Secret", "Secrets", "read_secret"]
 
 _ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 _MAX_SECRET_FILE = 65536  # a larger file is the wrong file
@@ -94,6 +95,14 @@ def _credential(name: str, environ: Mapping[str, str]) -> Path:
 
 
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(one_or_many)]
+
+
+def _private_key(value: object, info: ValidationInfo) -> SigningKey:
+    return value if isinstance(value, SigningKey) else SigningKey.from_pem(read_secret(value, info).reveal())
+
+
+PrivateKey = Annotated[SigningKey, PlainValidator(_private_key)]
+"""A secret that is a private key for DKIM, read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from gateway.config.networks import (
     Networks,
     ResolverEndpoint,
 )
-from gateway.config.secrets import KeySource, Secret, Secrets
+from gateway.config.secrets import KeySource, PrivateKey, Secret, Secrets
 from gateway.config.written import Surroundings, shown, surroundings_of, text_of
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "NetworkNames",
     "Networks",
     "Port",
+    "PrivateKey",
     "ResolverEndpoint",
     "Secret",
     "Secrets",

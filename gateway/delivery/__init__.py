@@ -7,7 +7,7 @@
 5. ``session``, ``protocol``, ``target``, ``contexts`` - connect, EHLO, STARTTLS, the guard
 6. ``judge``, ``trust``, ``names``, ``peer`` - what a TLS session proves (pure)
 7. ``transaction``, ``wire`` - MAIL, RCPT, DATA, body; every octet checked
-   ``rendered`` - the message with what policy wants changed in it
+   ``rendered`` - the message with what policy wants changed in it; ``signing`` - DKIM, the last change
 8. ``progress``, ``verdict`` - what failures mean for a recipient (pure)
 9. ``trace_fields`` - what is put in front of the accepted bytes
    ``waiting_facts``, ``redecide`` - what policy of now makes of mail that waits: at its next claim, or because an

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.delivery.transaction import TransactionResult
 from gateway.mail.attempt import Failure, TlsEvidence
+from gateway.mail.edits import Change
 from gateway.mail.protection import Assurance
 
 __all__ = ["Carried", "Failed", "HostFailure"]
@@ -23,7 +24,10 @@ class HostFailure:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A transaction took place, whatever came of it; ``before`` are the addresses that failed until it could."""
+    """A transaction took place, whatever came of it; ``before`` are the addresses that failed until it could.
+
+    ``notes``: what the last change to the message was (``Transaction.finish``).
+    """
 
     host: str
     address: str
@@ -31,6 +35,7 @@ class Carried:
     attained: Assurance
     result: TransactionResult
     before: tuple[HostFailure, ...] = ()
+    notes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@
 2. what is held or rejected by now is not sent
 3. the best method that nothing speaks against; none left: bounce ``5.7.10`` with each method's reason
 4. where this method goes to, and what a session there must show (``nexthop``)
-5. the transaction - with what policy wants changed in the message (``rendered``) - over a connection that a worker of
-   that site owns (``sites``)
+5. the transaction - with what policy wants changed in the message (``rendered``), signed as it leaves (``signing``) -
+   over a connection that a worker of that site owns (``sites``)
 6. what it means: delivered, refused for good, the next method, or another time (``progress``, ``verdict``)
 7. outcomes, evidence and notices in one transaction
 
@@ -30,6 +30,7 @@ from gateway.delivery.carried import Failed, HostFailure
 from gateway.delivery.nexthop import NextHop, Unreachable, find_next_hop
 from gateway.delivery.progress import Circumstances, Progress
 from gateway.delivery.rendered import CannotRender, Renderer, once
+from gateway.delivery.signing import CannotSign, Signer
 from gateway.delivery.sites import Sites
 from gateway.delivery.trace_fields import trace_fields
 from gateway.delivery.transaction import Transaction
@@ -90,8 +91,12 @@ class Deliverer:
     loop_key: bytes
     observer: DeliveryObserver = field(default_factory=DeliveryObserver)
     renderer: Renderer = field(default_factory=Renderer)
+    signer: Signer = field(init=False)
     #: Bound once: putting a logger together costs more than what it says.
     _log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger().bind())
+
+    def __post_init__(self) -> None:
+        self.signer = Signer(self.settings, self.clock)
 
     async def deliver(self, claim: Claim) -> None:
         """Carry the claim to its outcome. Raises :class:`LeaseLost` and :class:`StoreError`."""
@@ -194,6 +199,10 @@ class Deliverer:
             self.observer.alarm("rendering_failed")
             failure = Failure(Stage.MAIL, Verdict.TEMPORARY, f"what policy changes could not be changed: {error}")
             self._not_carried(claim, group, method, HostFailure(host, "", failure))
+        except CannotSign as error:
+            self.observer.alarm("signing_failed")
+            failure = Failure(Stage.MAIL, Verdict.TEMPORARY, f"it could not be signed: {error}")
+            self._not_carried(claim, group, method, HostFailure(host, "", failure))
         except StoreCorrupt as error:
             _log.critical("body_corrupt", message=claim.message.id, error=str(error))
             self.observer.alarm("body_corrupt")
@@ -210,6 +219,7 @@ class Deliverer:
                 return
             around = self._circumstances(claim)
             for entry, result in zip(group, carried.result.recipients, strict=True):
+                entry.note(carried.notes)
                 entry.carried(method, carried, result, around)
 
     def _not_carried(
@@ -271,6 +281,7 @@ class Deliverer:
             permit=flight.take_off,
             plain=claim.plain,
             trace=trace,
+            finish=partial(self.signer.finish, claim) if self.settings().dkim else None,
         )
 
     def _trace(self, claim: Claim, recipients: Sequence[Recipient]) -> bytes:

@@ -131,6 +131,12 @@ class Progress:
         causes = set(self.causes.values())
         return causes.pop() if len(causes) == 1 and "" not in causes else _NO_PROTECTION
 
+    def note(self, last: Sequence[Change]) -> None:
+        """The last changes to the message, in the place of those of a method that was tried before."""
+        actions = {change.action for change in last}
+        if last:
+            self.changes = (*(c for c in self.changes or () if c.action not in actions), *last)
+
     # -- what a site said ---------------------------------------------------------------------------------------------
 
     def carried(self, method: Method, carried: Carried, result: RecipientResult, around: Circumstances) -> None:

@@ -31,6 +31,7 @@ from gateway.directory.addresses import Family
 from gateway.directory.destinations import DestinationGuard
 from gateway.directory.resolver import Resolver
 from gateway.mail.attempt import Stage, TlsEvidence, Verdict
+from gateway.mail.edits import Change
 
 __all__ = ["SiteLimits", "Sites"]
 
@@ -216,7 +217,7 @@ class Sites:
             if session is None:
                 return None, before
             try:
-                result = await self._send(session, load)
+                result, notes = await self._send(session, load)
             except StaleSession:
                 session = None
                 continue
@@ -224,7 +225,9 @@ class Sites:
                 load.broken(error)
                 return session, before
             target = session.target
-            load.carried(Carried(target.host, target.address, session.evidence, session.attained, result, before))
+            load.carried(
+                Carried(target.host, target.address, session.evidence, session.attained, result, before, notes)
+            )
             self._learn(site, result)
             return session, before
 
@@ -239,12 +242,14 @@ class Sites:
             self._staff(site)
 
     @staticmethod
-    async def _send(session: Session, load: Load) -> TransactionResult:
+    async def _send(session: Session, load: Load) -> tuple[TransactionResult, tuple[Change, ...]]:
         transaction = load.transaction()
+        finished = await _finished(transaction)
         try:
-            return await session.send(transaction)
+            return await session.send(finished), finished.notes
         except NeedsSevenBit:
-            return await session.send(await load.seven_bit(transaction))
+            finished = await _finished(await load.seven_bit(transaction))
+            return await session.send(finished), finished.notes
 
     @staticmethod
     def _fail_waiting(site: _Site, failed: Failed) -> None:
@@ -318,6 +323,10 @@ class Sites:
             self._on_session(session.evidence, "ok")
             self._on_seen(Sighting(hop.host, hop.port, address, session.evidence, None))
             return session
+
+
+async def _finished(transaction: Transaction) -> Transaction:
+    return transaction if transaction.finish is None else await transaction.finish(transaction)
 
 
 async def _end(session: Session) -> None:

@@ -11,7 +11,7 @@ RFC 5321 section 3.3; pipelining RFC 2920; SIZE RFC 1870; 8BITMIME RFC 6152; SMT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.config.outbound import Timeouts
@@ -20,6 +20,7 @@ from gateway.delivery.wire import BodyEncoder, Extensions, RawReply, UnsafeOutpu
 from gateway.errors import GatewayError
 from gateway.mail.address import Address
 from gateway.mail.attempt import Failure, Stage, Verdict
+from gateway.mail.edits import Change
 from gateway.mail.envelope import Recipient
 from gateway.mail.protection import Assurance
 from gateway.mail.reply import Reply
@@ -64,6 +65,9 @@ class Transaction:
 
     Transactions of one message with the same ``rendering`` say the same octets but for the prefix, which ``trace``
     makes for any recipients: so they may become one (``joint``). Without ``trace`` this one goes alone.
+
+    ``finish`` makes the last change, once everything else about the octets is settled (``signing``); ``notes`` say what
+    it did.
     """
 
     message_id: str
@@ -81,6 +85,8 @@ class Transaction:
     plain: bytes | None = None
     rendering: str = ""
     trace: Callable[[Sequence[Recipient]], bytes] | None = None
+    finish: Callable[[Transaction], Awaitable[Transaction]] | None = None
+    notes: tuple[Change, ...] = ()
 
     @property
     def octets(self) -> int:

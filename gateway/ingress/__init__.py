@@ -14,7 +14,7 @@ The way of a connection, and where each step lives:
 6. ``content``      - a message's octets from the first to the answer: by DATA, where ``data`` finds the end and takes
    the stuffing out, or chunk by chunk by BDAT (``chunking``); both pure. ``memory`` bounds what all of them hold
 7. ``reception``    - what happens to a message while its bytes arrive: ``markers`` takes fields out, ``loop`` counts
-   passes, ``dkim_check`` has a signature verified (``dkim``, ``dkim_body``), the rest goes sealed into a spool
+   passes, ``dkim_check`` has a signature verified (``dkim``), the rest goes sealed into a spool
 8. ``intake``       - judges and makes it durable, behind the seam in ``seams``
 
 Every answer other than success is made in ``refusals``, whose labels are a closed set.

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from gateway.ingress.connectors import MessageFacts
 from gateway.ingress.dkim import DkimError, Signature, key_name, signatures, verify
-from gateway.ingress.dkim_body import BodyHasher, Canonicalization
 from gateway.ingress.seams import LookupFailed, LookupTxt
 from gateway.ingress.terms import Services
+from gateway.mail.dkim.canonical import BodyHasher, Canonicalization
 
 __all__ = ["DkimCheck"]
 

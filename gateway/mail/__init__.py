@@ -12,4 +12,5 @@
    ``letter``, ``announcements`` - letters of our own to people, and what they say
 8. ``ids``        - UUIDv7
 9. ``content``    - what a message says: texts, attachments, what could not be read (a package)
+10. ``dkim``      - DKIM signatures, keys and records (a package)
 """

@@ -61,6 +61,10 @@ ALARMS: Mapping[str, AlarmWords] = MappingProxyType(
             "keys of deleted mail still stand in the write-ahead log after ten minutes",
             "end programs that have queue.db open",
         ),
+        "signing_failed": AlarmWords(
+            "a message could not be signed (DKIM), by a fault of the gateway; it waits",
+            "report it, with the log lines of that message; without keys under `dkim` it leaves unsigned",
+        ),
         "soft_refusal": AlarmWords(
             "a connector in stage soft refused for now what stage enforce would refuse for good",
             "look at `reason` and `detail` of the event `refused` in the log, before the client gives up",

@@ -21,6 +21,7 @@ from gateway.errors import ConfigError, Fault
 from gateway.policy.cases import Case
 from gateway.policy.parse import ParsedPolicy, parse_policy
 from gateway.policy.rules import Policy
+from gateway.policy.unsigned import unsigned_changes
 
 __all__ = ["Loaded", "load_all"]
 
@@ -59,7 +60,7 @@ def load_all(path: Path, *, environ: Mapping[str, str] | None = None, now: float
     return Loaded(
         reading.settings,
         parsed.policy,
-        reading.notices + parsed.notices,
+        reading.notices + _unsigned(reading, parsed.policy, reading.settings) + parsed.notices,
         _digest([reading.document.data, *(document.data for document in documents), *dict(parsed.files).values()]),
         (path, *files, *dict(parsed.files)),
         parsed.cases,
@@ -74,6 +75,11 @@ def _unknown_mentions(parsed: ParsedPolicy, settings: Settings) -> list[Fault]:
         for mention in parsed.mentions
         if mention.name not in known
     ]
+
+
+def _unsigned(reading: SettingsReading, policy: Policy, settings: Settings) -> tuple[Notice, ...]:
+    places = [reading.document.fault(path, message) for path, message in unsigned_changes(policy, settings)]
+    return tuple(Notice(place.file, place.line, place.column, place.message) for place in places)
 
 
 def _policy_files(path: Path, reading: SettingsReading, faults: list[Fault]) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.config.docs import REFERENCE, SAMPLE, reference_markdown, sample_yaml
 from gateway.config.load import read_settings
 from gateway.config.model import Settings
+from gateway.mail.dkim.keys import SigningKey
 from gateway.testing import CA
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ def test_the_sample_loads_with_everything_taken_in(tmp_path: Path) -> None:
     (tmp_path / "tls.crt").write_bytes(certificate.chain_pem)
     (tmp_path / "relay.secret").write_text("0123456789abcdef")
     (tmp_path / "dkim").mkdir()
-    (tmp_path / "dkim/s1.pem").write_text("key")
+    (tmp_path / "dkim/s1.pem").write_bytes(SigningKey.generate("ed25519").pem)
     text = re.sub(r"^#(?=\S|  )", "", sample_yaml(), flags=re.MULTILINE)
     text = text.replace("/etc/gateway/", "").replace("data_dir: /var/lib/gateway", "data_dir: var")
     (tmp_path / "gateway.yaml").write_text(text, encoding="utf-8")

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.ingress.dkim import MAX_SIGNATURES, DkimError, Signature, key_name, parse_signature, signatures, verify
-from gateway.ingress.dkim_body import BodyHasher, Canonicalization
 from gateway.mail.address import Address
+from gateway.mail.dkim.canonical import BodyHasher, Canonicalization
 from gateway.mail.headers import fields, split_message
 
 REFERENCE: Any = dkim  # it has no types
