@@ -1,4 +1,4 @@
-"""Forking a process that ends with its parent, and when one that died is started again."""
+"""A process that the supervisor wants to run: forked to end with its parent, and started again when it died."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 
-__all__ = ["Backoff", "describe_status", "fork"]
+from gateway.app.channel import Channel
+from gateway.app.seat import Seat
+
+__all__ = ["Backoff", "Child", "describe_status", "fork", "kill"]
 
 _log = structlog.get_logger()
 
@@ -95,3 +99,39 @@ class Backoff:
         wait = 0.0 if not self.deaths else min(2.0 ** (self.deaths - 1), LONGEST)
         self.deaths += 1
         return wait
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A process that should run. ``seat``: where it sits - a worker or web; health has none.
+
+    ``takes_mail``: a worker, which has sockets of listeners. ``alarm`` is the kind that rings when it dies. ``answer``:
+    of the last reload that it was asked to prepare, and what is wrong with it.
+    """
+
+    name: str
+    seat: Seat | None = None
+    takes_mail: bool = False
+    alarm: str = ""
+    pid: int = 0
+    channel: Channel | None = None
+    started: float = 0.0
+    beat: float = 0.0
+    ready: bool = False
+    due: float = 0.0
+    backoff: Backoff = field(default_factory=Backoff)
+    failed: str = ""
+    answer: tuple[int, list[str]] = (0, [])
+
+    @property
+    def state(self) -> str:
+        """Why it cannot do its work; "" where it can."""
+        if self.ready:
+            return ""
+        return "it is starting" if self.pid else "it has died, and is started again"
+
+
+def kill(child: Child, number: int) -> None:
+    """Send it a signal, if it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(child.pid, number)

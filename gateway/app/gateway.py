@@ -69,6 +69,8 @@ def refuse_unchangeable(old: Settings, fresh: Settings) -> None:
             ("metrics", old.metrics, fresh.metrics),
             ("hostname", old.hostname, fresh.hostname),
             ("workers", old.workers, fresh.workers),
+            ("portal.listen", old.portal.listen, fresh.portal.listen),
+            ("whether there is a portal (portal.url)", old.portal.url is None, fresh.portal.url is None),
         )
         if before != after
     ]
@@ -83,6 +85,11 @@ class Prepared:
     current: Current
     resolver: DnsResolver
     terms: Terms
+
+    @property
+    def digest(self) -> str:
+        """Of the files that it was made from."""
+        return self.current.loaded.digest
 
 
 @dataclass(slots=True)

@@ -46,13 +46,14 @@ _READ = 2.0
 
 
 class Roll(TypedDict):
-    """What the supervisor tells on its board: whether the gateway stops, and each worker's pid and state.
+    """What the supervisor tells on its board: whether the gateway stops, and pid and state of each worker and of web.
 
-    The state is "" where the worker runs.
+    The state is "" where it runs.
     """
 
     stopping: bool
     workers: list[tuple[int, str]]
+    web: tuple[int, str] | None
 
 
 def write_roll(board: Board, roll: Roll) -> None:
@@ -63,20 +64,25 @@ def write_roll(board: Board, roll: Roll) -> None:
 def read_roll(board: Board) -> Roll:
     """The last one."""
     text = board.read()
-    roll: Roll = json.loads(text) if text else Roll(stopping=False, workers=[])
+    roll: Roll = json.loads(text) if text else Roll(stopping=False, workers=[], web=None)
     return roll
 
 
 def run_health(
-    settings: Settings, seats: Sequence[Seat], roll: Board, listener: socket.socket, channel: Channel
+    settings: Settings, seats: Sequence[Seat], web: Seat | None, roll: Board, listener: socket.socket, channel: Channel
 ) -> int:
-    """Be the health process until told to end; the exit status."""
-    return uvloop.run(_Health(settings, seats, roll).run(listener, channel))
+    """Be the health process until told to end; the exit status. ``seats`` are the workers', ``web`` the web process's.
+
+    Where web is down the gateway takes mail all the same: it is a warning of ``/readyz``, and an alarm, but no reason
+    to keep mail away.
+    """
+    return uvloop.run(_Health(settings, seats, web, roll).run(listener, channel))
 
 
 class _Health:
-    def __init__(self, settings: Settings, seats: Sequence[Seat], roll: Board) -> None:
+    def __init__(self, settings: Settings, seats: Sequence[Seat], web: Seat | None, roll: Board) -> None:
         self._seats = seats
+        self._web = web
         self._roll = roll
         self._queue = _QueueReader(settings)
         self._asking = asyncio.Lock()
@@ -96,7 +102,7 @@ class _Health:
         return 0
 
     async def _registry(self) -> CollectorRegistry:
-        reports = await self._reports()
+        reports = await self._reports(self._all())
         registry = CollectorRegistry()
         # The names and the alarms at zero are there before any worker has told anything.
         own = snapshot(Metrics(__version__).registry)
@@ -107,7 +113,7 @@ class _Health:
         return registry
 
     async def _problems(self) -> list[str]:
-        reports = await self._reports()
+        reports = (await self._reports(self._all()))[: len(self._seats)]
         roll = read_roll(self._roll)
         found = ["The service is stopping"] if roll["stopping"] else []
         for seat, report in zip(self._seats, reports, strict=True):
@@ -116,15 +122,22 @@ class _Health:
         return found
 
     def _warnings(self) -> list[str]:
-        """What the workers saw, each thing once; by their last reports."""
-        reports = [seat.read() for seat in self._seats]
-        return list(dict.fromkeys(text for report in reports if report is not None for text in report["warnings"]))
+        """What the processes saw, each thing once, and what is wrong with web; by their last reports."""
+        reports = [seat.read() for seat in self._all()]
+        found = [text for report in reports if report is not None for text in report["warnings"]]
+        web = read_roll(self._roll)["web"]
+        if web is not None and self._web is not None:
+            found += [f"web: {problem}" for problem in _of_worker(*web, self._web.read())]
+        return list(dict.fromkeys(found))
 
-    async def _reports(self) -> list[Report | None]:
-        """The reports of all, fresh where the worker answers in time."""
+    def _all(self) -> list[Seat]:
+        return [*self._seats, *([self._web] if self._web is not None else [])]
+
+    async def _reports(self, seats: Sequence[Seat]) -> list[Report | None]:
+        """Their reports, fresh where the process answers in time."""
         async with self._asking:
-            await asyncio.gather(*(self._ring(seat) for seat in self._seats))
-        return [seat.read() for seat in self._seats]
+            await asyncio.gather(*(self._ring(seat) for seat in seats))
+        return [seat.read() for seat in seats]
 
     async def _ring(self, seat: Seat) -> None:
         drain(seat.health_end)
@@ -135,7 +148,7 @@ class _Health:
 
 
 def _of_worker(pid: int, state: str, report: Report | None) -> list[str]:
-    """Why a worker cannot take mail."""
+    """Why a process cannot do its work."""
     if state:
         return [state]
     if report is None or report["pid"] != pid:

@@ -58,6 +58,7 @@ class Listening:
     workers: int
     given: Sequence[Activated] = ()
     metrics: socket.socket | None = None
+    web: socket.socket | None = None
     _used: set[int] = field(default_factory=set)
     _sockets: dict[str, list[socket.socket]] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
@@ -92,13 +93,11 @@ class Listening:
 
     def open_metrics(self, wanted: Endpoint) -> None:
         """Bind the address of metrics and health. Raises :class:`GatewayError`."""
-        found = self._activated(wanted.host, wanted.port)
-        try:
-            self.metrics = found or bound(
-                socket.AF_INET6 if ":" in wanted.host else socket.AF_INET, wanted.host, wanted.port
-            )
-        except OSError as error:
-            raise GatewayError(f"metrics.listen {wanted}: {error.strerror}") from error
+        self.metrics = self._single("metrics.listen", wanted)
+
+    def open_web(self, wanted: Endpoint) -> None:
+        """Bind the address of the portal. Raises :class:`GatewayError`."""
+        self.web = self._single("portal.listen", wanted)
 
     def of(self, worker: int) -> dict[str, list[socket.socket]]:
         """The sockets of one worker (from 1), by the key of their listener."""
@@ -118,12 +117,16 @@ class Listening:
         """Sockets handed over that belong to no listener."""
         return [each for each in self.given if each.socket.fileno() not in self._used]
 
-    def keep_only(self, worker: int) -> dict[str, list[socket.socket]]:
-        """In the process of this worker: its own sockets; all others are closed (0: none is kept)."""
+    def keep_only(self, worker: int = 0, *, other: socket.socket | None = None) -> dict[str, list[socket.socket]]:
+        """In the process of this worker: its own sockets; all others are closed.
+
+        0: of no worker; ``other`` stays then, the one for metrics or web.
+        """
         own = self.of(worker) if worker else {}
         kept = {each.fileno() for sockets in own.values() for each in sockets}
-        if worker and self.metrics is not None:
-            self.metrics.close()
+        for single in (self.metrics, self.web):
+            if single is not None and single is not other:
+                single.close()
         for sockets in self._sockets.values():
             for each in sockets:
                 if each.fileno() not in kept:
@@ -131,12 +134,23 @@ class Listening:
         return own
 
     def close(self) -> None:
-        """Listen no more, as far as the supervisor can."""
+        """Listen no more, as far as the supervisor can; metrics and health go on."""
+        if self.web is not None:
+            self.web.close()
         for sockets in self._sockets.values():
             for each in sockets:
                 each.close()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _single(self, setting: str, wanted: Endpoint) -> socket.socket:
+        found = self._activated(wanted.host, wanted.port)
+        if found is not None:
+            return found
+        try:
+            return bound(socket.AF_INET6 if ":" in wanted.host else socket.AF_INET, wanted.host, wanted.port)
+        except OSError as error:
+            raise GatewayError(f"{setting} {wanted}: {error.strerror}") from error
 
     def _part(self, sockets: list[socket.socket], worker: int) -> list[socket.socket]:
         """Every address has one socket for each worker, one behind the other; or one for all."""

@@ -1,11 +1,12 @@
 """``gateway run``: a small process that starts the others, watches them, and does nothing else.
 
 1. bind every address (``sockets``); import all that the others need, so that they share its pages
-2. fork the health process and the first worker; when that one has opened the store and listens, the others
+2. fork the health process and the first worker; when that one has opened the store and listens, the others; then the
+   web process, where there is a portal
 3. ``ready``: once, when all listen
-4. a worker that dies is started again, at once the first time, then later and later; one whose event loop does not
-   turn for a minute is killed
-5. SIGHUP: read and check everything here, then let every worker prepare, then all take over - or nobody does
+4. one that dies is started again, at once the first time, then later and later; one whose event loop does not turn for
+   a minute is killed
+5. SIGHUP: read and check everything here, then let all prepare, then all take over - or nobody does (``reloading``)
 6. SIGTERM: all drain; who is not done in time is killed
 
 One thread and no event loop of a library: it forks at any time.
@@ -21,7 +22,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -31,21 +31,21 @@ import structlog
 from gateway import __version__
 from gateway.app.board import Board
 from gateway.app.channel import Channel, Message
-from gateway.app.children import Backoff, describe_status, fork
-from gateway.app.gateway import DRAIN, refuse_unchangeable
+from gateway.app.children import Child, describe_status, fork, kill
+from gateway.app.gateway import DRAIN
 from gateway.app.health import Roll, run_health, write_roll
+from gateway.app.reloading import reload_all
 from gateway.app.seat import Seat
 from gateway.app.sockets import Activated, Listening, activated
 from gateway.app.worker import run_worker
 from gateway.config.model import Settings
-from gateway.config.shares import Share
+from gateway.config.shares import WHOLE, Share
 from gateway.delivery.peer import require_peer_chain
-from gateway.delivery.trust import Trust
 from gateway.errors import ConfigError, GatewayError
 from gateway.observe.lines import LineOutput
 from gateway.observe.log import set_up
 from gateway.observe.service import ServiceNotifier
-from gateway.policy.bundle import Loaded, load_all
+from gateway.policy.bundle import Loaded
 from gateway.policy.detect import prepare
 
 __all__ = ["HANG", "Supervisor", "worker_count"]
@@ -56,8 +56,6 @@ _log = structlog.get_logger()
 HANG: Final = 60.0
 #: Seconds that a worker gets to become ready at the start; recovery of a large store is part of it.
 _START: Final = 110.0
-#: Seconds that all workers together get to prepare a reload.
-_PREPARE: Final = 20.0
 #: Seconds beyond the drain before a worker that does not end is killed.
 _GRACE: Final = 10.0
 #: Most seconds between two looks at clocks.
@@ -82,6 +80,8 @@ _LATE: Final = (
     "uvicorn.protocols.http.h11_impl",
     "uvicorn.protocols.websockets.auto",
 )
+#: The same, where there is a portal.
+_LATE_FOR_WEB: Final = ("babel.messages.pofile", "email.mime.text", "gateway.app.web")
 
 
 def worker_count(settings: Settings) -> int:
@@ -90,33 +90,6 @@ def worker_count(settings: Settings) -> int:
         return settings.workers
     cores = len(os.sched_getaffinity(0))
     return min(cores, _MOST_ON_SQLITE) if settings.store.url.is_sqlite else cores
-
-
-@dataclass(slots=True)
-class _Child:
-    """A process that should run. ``seat`` is ``None`` for the health process."""
-
-    seat: Seat | None
-    pid: int = 0
-    channel: Channel | None = None
-    started: float = 0.0
-    beat: float = 0.0
-    ready: bool = False
-    due: float = 0.0
-    backoff: Backoff = field(default_factory=Backoff)
-    failed: str = ""
-    answer: tuple[int, list[str]] = (0, [])
-
-    @property
-    def name(self) -> str:
-        return "health" if self.seat is None else f"worker {self.seat.number}"
-
-    @property
-    def state(self) -> str:
-        """Why it cannot do its work; "" where it can."""
-        if self.ready:
-            return ""
-        return "it is starting" if self.pid else "it has died, and is started again"
 
 
 class Supervisor:
@@ -131,8 +104,12 @@ class Supervisor:
         workers = worker_count(loaded.settings)
         self._listening = Listening(workers, activated(environ))
         self._roll = Board("roll")
-        self._children = [_Child(Seat(Share(number, workers))) for number in range(1, workers + 1)]
-        self._health = _Child(None)
+        self._workers = [
+            Child(f"worker {number}", Seat(Share(number, workers)), takes_mail=True, alarm="worker_died")
+            for number in range(1, workers + 1)
+        ]
+        self._web = Child("web", Seat(WHOLE), alarm="web_died") if loaded.settings.portal.url is not None else None
+        self._health = Child("health")
         self._selector = selectors.DefaultSelector()
         self._wake = socket.socketpair()
         self._signals: set[int] = set()
@@ -169,16 +146,18 @@ class Supervisor:
         self._listening.adopt(settings.listeners)
         if settings.metrics.listen is not None:
             self._listening.open_metrics(settings.metrics.listen)
+        if self._web is not None:
+            self._listening.open_web(settings.portal.listen)
         for stranger in self._listening.strangers:
             _log.warning(
                 "socket_unused",
                 name=stranger.name,
                 address=_shown(stranger),
-                remedy="no listener, nor metrics.listen, has this address: correct the socket unit or the settings",
+                remedy="no listener, portal or metrics has this address: correct the socket unit or the settings",
             )
 
     def _preload(self) -> None:
-        for name in _LATE:
+        for name in (*_LATE, *(_LATE_FOR_WEB if self._web is not None else ())):
             with suppress(ImportError):
                 import_module(name)
         if self._loaded.policy.questions.detectors:
@@ -190,7 +169,8 @@ class Supervisor:
         """Start all; raises :class:`GatewayError` where one cannot start."""
         if self._listening.metrics is not None:
             self._spawn(self._health)
-        for wave in (self._children[:1], self._children[1:]):  # the first one opens the store, or makes it
+        web = [] if self._web is None else [self._web]
+        for wave in (self._workers[:1], self._workers[1:], web):  # the first one opens the store, or makes it
             for child in wave:
                 self._spawn(child)
             self._wait_until_up(wave)
@@ -198,19 +178,20 @@ class Supervisor:
             return
         if self._listening.metrics is not None:
             self._wait_until_up([self._health])
-        metrics = self._listening.metrics
+        metrics, portal = self._listening.metrics, self._listening.web
         _log.info(
             "ready",
             version=__version__,
             listeners=[str(address) for address in self._listening.bound],
-            metrics="" if metrics is None else "{}:{}".format(*metrics.getsockname()[:2]),
+            metrics=_name_of(metrics),
+            portal=_name_of(portal),
             policy=self._loaded.policy.digest,
             config=self._loaded.digest,
-            workers=len(self._children),
+            workers=len(self._workers),
         )
         self._service.ready("taking mail")
 
-    def _wait_until_up(self, wanted: Sequence[_Child]) -> None:
+    def _wait_until_up(self, wanted: Sequence[Child]) -> None:
         deadline = time.monotonic() + _START
         while not all(child.ready for child in wanted) and not self._asked_to_stop():
             self._turn(restart=False)
@@ -220,11 +201,12 @@ class Supervisor:
                 if not child.pid:
                     raise GatewayError(f"{child.name} ended before it was ready; the log says why")
             if time.monotonic() > deadline:
-                raise GatewayError("the workers did not become ready in time")
+                late = ", ".join(child.name for child in wanted if not child.ready)
+                raise GatewayError(f"{late} did not become ready in time")
 
     def _stop(self) -> None:
         """No new mail, drain, end; kill what does not."""
-        running = [child for child in self._children if child.pid]
+        running = [child for child in self.sitting() if child.pid]
         self._service.stopping()
         if any(child.ready for child in running):
             _log.info("stopping")
@@ -232,22 +214,22 @@ class Supervisor:
         self._tell_roll()
         self._listening.close()
         for child in running:
-            _kill(child, signal.SIGTERM)
+            kill(child, signal.SIGTERM)
         self._wait_until_gone(running, DRAIN + _GRACE)
         if self._health.pid:
-            _kill(self._health, signal.SIGTERM)
+            kill(self._health, signal.SIGTERM)
             self._wait_until_gone([self._health], _GRACE)
         if running:
             _log.info("stopped")
 
-    def _wait_until_gone(self, children: Sequence[_Child], seconds: float) -> None:
+    def _wait_until_gone(self, children: Sequence[Child], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while any(child.pid for child in children):
             if time.monotonic() > deadline:
                 for child in children:
                     if child.pid:
                         _log.error("process_killed", process=child.name, reason="it did not end in time")
-                        _kill(child, signal.SIGKILL)
+                        kill(child, signal.SIGKILL)
                 deadline += _GRACE
             self._turn(restart=False)
 
@@ -261,7 +243,7 @@ class Supervisor:
         now = time.monotonic()
         due = [child.due - now for child in self._all() if not child.pid] if restart else []
         for key, _ in self._selector.select(max(min([_LOOK, *due]), 0.0)):
-            if isinstance(key.data, _Child):
+            if isinstance(key.data, Child):
                 self._hear(key.data)
             else:
                 self._take_signals()
@@ -274,15 +256,20 @@ class Supervisor:
                     self._spawn(child)
         self._feed_watchdog(now)
 
-    def _all(self) -> list[_Child]:
-        return [*self._children, *([self._health] if self._listening.metrics is not None else [])]
+    def _all(self) -> list[Child]:
+        return [*self.sitting(), *([self._health] if self._listening.metrics is not None else [])]
 
-    def _up(self) -> Iterator[tuple[_Child, Channel]]:
-        for child in self._children:
+    def sitting(self) -> list[Child]:
+        """All but health: those that read the configuration and have the store open."""
+        return [*self._workers, *([self._web] if self._web is not None else [])]
+
+    def up(self) -> Iterator[tuple[Child, Channel]]:
+        """Those of them that are ready."""
+        for child in self.sitting():
             if child.ready and child.channel is not None:
                 yield child, child.channel
 
-    def _hear(self, child: _Child) -> None:
+    def _hear(self, child: Child) -> None:
         assert child.channel is not None
         while True:
             try:
@@ -296,7 +283,7 @@ class Supervisor:
                 return
             self._note(child, heard[0])
 
-    def _note(self, child: _Child, message: Message) -> None:
+    def _note(self, child: Child, message: Message) -> None:
         child.beat = time.monotonic()
         match message:
             case {"ready": True}:
@@ -311,7 +298,7 @@ class Supervisor:
             case {"store_failed": str(reason)} if reason and not self._store_failed:
                 # One store: what one has seen fail, nobody may go on with until all begin anew.
                 self._store_failed = reason
-                for _, channel in self._up():
+                for _, channel in self.up():
                     channel.send({"do": "fail_store", "reason": reason})
             case {"prepared": int(number), "faults": list(faults)}:
                 child.answer = (number, [str(fault) for fault in faults])
@@ -326,7 +313,7 @@ class Supervisor:
                     self._hear(child)  # its last words
                 self._gone(child, status)
 
-    def _gone(self, child: _Child, status: int) -> None:
+    def _gone(self, child: Child, status: int) -> None:
         now = time.monotonic()
         ran = now - child.started
         pid, child.pid = child.pid, 0
@@ -345,51 +332,66 @@ class Supervisor:
             _log.info("process_ended", **facts, again_in=wait)
             return
         _log.error("process_died", **facts, again_in=wait)
-        if child.seat is not None:
-            self._alarms.append("worker_died")
+        if child.alarm:
+            self._alarms.append(child.alarm)
             self._tell_alarms()
 
     def _kill_hung(self, now: float) -> None:
         away, self._looked = now - self._looked, now
         if away > HANG / 2:  # it was us who stood still, or the whole machine: the others get their time
-            for child in self._children:
+            for child in self.sitting():
                 child.beat = now
-        for child in self._children:
+        for child in self.sitting():
             if child.pid and now - child.beat > HANG:
-                _log.error("worker_hangs", process=child.name, pid=child.pid, silent=round(now - child.beat))
-                _kill(child, signal.SIGKILL)
+                _log.error(
+                    "worker_hangs" if child.takes_mail else "web_hangs",
+                    process=child.name,
+                    pid=child.pid,
+                    silent=round(now - child.beat),
+                )
+                kill(child, signal.SIGKILL)
                 child.beat = now
 
     def _feed_watchdog(self, now: float) -> None:
         """While a heartbeat arrives. One worker that hangs is for us to see to; when none lives, for the manager."""
         interval = self._service.watchdog_interval
-        if interval and now - self._fed >= interval and any(now - child.beat < HANG for child in self._children):
+        if interval and now - self._fed >= interval and any(now - child.beat < HANG for child in self._workers):
             self._fed = now
             self._service.watchdog()
 
     def _tell_alarms(self) -> None:
         """Alarms are counted, logged and kept by a worker, which has the store open."""
-        for _, channel in self._up():
+        for child, channel in self.up():
+            if not child.takes_mail:
+                continue
             while self._alarms and channel.send({"do": "alarm", "alarm": self._alarms[0]}):
                 del self._alarms[0]
             return
 
     def _tell_roll(self) -> None:
-        workers = [(child.pid, child.state) for child in self._children]
-        write_roll(self._roll, Roll(stopping=self._stopping, workers=workers))
+        workers = [(child.pid, child.state) for child in self._workers]
+        web = None if self._web is None else (self._web.pid, self._web.state)
+        write_roll(self._roll, Roll(stopping=self._stopping, workers=workers, web=web))
 
     # -- children -----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, child: _Child) -> None:
+    def _spawn(self, child: Child) -> None:
         ours, theirs = Channel.pair()
-        seat = child.seat
-        work = (lambda: self._be_health(theirs)) if seat is None else (lambda: self._be_worker(seat, theirs))
+        work = self._work_of(child, theirs)
         now = time.monotonic()
         child.pid, child.channel, child.started, child.beat = fork(self._child_of(ours, work)), ours, now, now
         child.ready, child.failed = False, ""
         theirs.close()
         self._selector.register(ours, selectors.EVENT_READ, child)
         self._tell_roll()
+
+    def _work_of(self, child: Child, channel: Channel) -> Callable[[], int]:
+        seat = child.seat
+        if seat is None:
+            return lambda: self._be_health(channel)
+        if child.takes_mail:
+            return lambda: self._be_worker(seat, channel)
+        return lambda: self._be_web(seat, channel)
 
     def _child_of(self, ours: Channel, work: Callable[[], int]) -> Callable[[], int]:
         def child() -> int:
@@ -410,70 +412,47 @@ class Supervisor:
         sockets: Mapping[str, Sequence[socket.socket]] = self._listening.keep_only(seat.number)
         return run_worker(seat, channel, self._loaded, self._config, sockets)
 
+    def _be_web(self, seat: Seat, channel: Channel) -> int:
+        from gateway.app.web import run_web  # where there is no portal nobody pays for its libraries
+
+        self._set_up_log(None)
+        listening = self._listening.web
+        assert listening is not None
+        self._listening.keep_only(other=listening)
+        return run_web(seat, channel, self._loaded, self._config, listening)
+
     def _be_health(self, channel: Channel) -> int:
-        self._listening.keep_only(0)
-        assert self._listening.metrics is not None
-        seats = [child.seat for child in self._children if child.seat is not None]
-        return run_health(self._loaded.settings, seats, self._roll, self._listening.metrics, channel)
+        metrics = self._listening.metrics
+        assert metrics is not None
+        self._listening.keep_only(other=metrics)
+        seats = [child.seat for child in self._workers if child.seat is not None]
+        web = None if self._web is None else self._web.seat
+        return run_health(self._loaded.settings, seats, web, self._roll, metrics, channel)
 
     # -- reload -------------------------------------------------------------------------------------------------------
 
     def _reload(self) -> None:
         """All or nothing, in every process."""
         self._service.reloading()
-        opened: list[str] = []
         self._reloads += 1
         try:
-            loaded = load_all(self._config)
-            Trust.load(loaded.settings.tls.trust)
-            refuse_unchangeable(self._loaded.settings, loaded.settings)
-            opened = self._listening.open_missing(loaded.settings.listeners)
-            self._prepare_workers(loaded, opened)
+            loaded = reload_all(self, self._config, self._loaded, self._listening, self._reloads)
         except (GatewayError, OSError) as error:
             faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
-            self._listening.drop(opened)
-            self._say_to_all({"do": "forget"})
             _log.error("reload_failed", faults=faults, meaning="the running configuration stays")
             self._alarms.append("reload_failed")
             self._tell_alarms()
         else:
-            self._say_to_all({"do": "adopt"})
             self._loaded = loaded
-            self._listening.adopt(loaded.settings.listeners)
             _log.info("reloaded", policy=loaded.policy.digest, config=loaded.digest)
         self._service.ready("taking mail")
 
-    def _prepare_workers(self, loaded: Loaded, opened: Sequence[str]) -> None:
-        """Let all prepare. Raises :class:`GatewayError` where one cannot, or does not answer."""
-        deadline = time.monotonic() + _PREPARE
-        # One that is starting does so with the old configuration: wait until it can be told of the new one.
-        self._wait_for(lambda: all(child.ready for child in self._children if child.pid), deadline)
-        for child, channel in self._up():
-            assert child.seat is not None
-            own = self._listening.of(child.seat.number)
-            sockets = [(key, each) for key in opened for each in own[key]]
-            message: Message = {
-                "do": "prepare",
-                "reload": self._reloads,
-                "digest": loaded.digest,
-                "keys": [key for key, _ in sockets],
-            }
-            channel.send(message, [each for _, each in sockets])
-        self._wait_for(lambda: all(child.answer[0] == self._reloads for child, _ in self._up()), deadline)
-        faults = dict.fromkeys(fault for child, _ in self._up() for fault in child.answer[1])
-        if faults:
-            raise GatewayError("; ".join(faults))
-
-    def _wait_for(self, condition: Callable[[], bool], deadline: float) -> None:
+    def wait_for(self, condition: Callable[[], bool], deadline: float, late: Callable[[], str]) -> None:
+        """See ``reloading.Family``."""
         while not condition():
             if time.monotonic() > deadline or self._asked_to_stop():
-                late = [child.name for child in self._children if child.pid and child.answer[0] != self._reloads]
-                raise GatewayError(f"{', '.join(late)} did not answer in time")
+                raise GatewayError(f"{late()} did not answer in time")
             self._turn(restart=False)
-
-    def _say_to_all(self, message: Message) -> None:
-        for _, channel in self._up():
-            channel.send(message)
 
     # -- signals and log ----------------------------------------------------------------------------------------------
 
@@ -497,9 +476,8 @@ class Supervisor:
         )
 
 
-def _kill(child: _Child, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(child.pid, number)
+def _name_of(listening: socket.socket | None) -> str:
+    return "" if listening is None else "{}:{}".format(*listening.getsockname()[:2])
 
 
 def _shown(stranger: Activated) -> str:

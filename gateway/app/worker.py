@@ -1,4 +1,4 @@
-"""One worker: listener, scheduler and delivery of its own, in a process that the supervisor forked.
+"""One process that the supervisor forked, around its rooms: a worker, or the web process.
 
 1. start the rooms; say ``ready``, or ``failed`` and why
 2. each second: a heartbeat to the supervisor and a report to the board - from the event loop, so that one which hangs
@@ -19,18 +19,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 import uvloop
 
 from gateway.app.channel import MAX_TEXT, Channel, Message
-from gateway.app.gateway import Gateway, Prepared
+from gateway.app.gateway import Gateway
 from gateway.app.seat import Seat, drain
 from gateway.errors import ConfigError, GatewayError
 from gateway.observe.aggregate import Snapshot, lasting, merge, snapshot
+from gateway.observe.metrics import Metrics
 from gateway.policy.bundle import Loaded, load_all
 
-__all__ = ["BEAT", "Worker", "run_worker"]
+__all__ = ["BEAT", "HasDigest", "Once", "Rooms", "Sockets", "Worker", "run_worker"]
 
 _log = structlog.get_logger()
 
@@ -42,25 +44,81 @@ _LOOK = 0.25
 Sockets = Mapping[str, Sequence[socket.socket]]
 
 
+class HasDigest(Protocol):
+    """A prepared configuration, which tells from which files."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of the files."""
+
+
+P = TypeVar("P", bound=HasDigest)
+
+
+class Rooms(Protocol[P]):
+    """What runs in the process: the mail path (``Gateway``), or web faces."""
+
+    metrics: Metrics
+
+    async def start(self) -> None:
+        """Bring everything up. Raises ``GatewayError``, ``OSError``; then nothing runs."""
+
+    async def stop(self) -> None:
+        """End what is under way, then close."""
+
+    async def problems(self) -> list[str]:
+        """Why it cannot do its work."""
+
+    def warnings(self) -> list[str]:
+        """What needs a person all the same."""
+
+    @property
+    def store_failed(self) -> str:
+        """Why the store takes nothing more; "" while it works."""
+
+    def fail_store(self, reason: str) -> None:
+        """Another process met what makes the store of all doubtful."""
+
+    def alarm(self, kind: str) -> None:
+        """Something outside needs a person."""
+
+    async def prepare(self) -> P:
+        """Read everything again and do all that can fail; nothing changes. Raises ``GatewayError``, ``OSError``."""
+
+    async def adopt(self, prepared: P, sockets: Sockets | None = None) -> None:
+        """Work by this from now on."""
+
+
 def run_worker(seat: Seat, channel: Channel, loaded: Loaded, config: Path, sockets: Sockets) -> int:
     """Be a worker until told to end; the exit status. ``loaded`` is the configuration in force."""
     # Few of the objects of a message are in cycles, so the collector may wait for many of them.
     gc.set_threshold(50_000, 20, 20)
-    return uvloop.run(Worker(seat, channel, loaded, config, sockets).run())
+    rooms = Gateway(config, load=Once(loaded), share=seat.share, sockets=sockets)
+    return uvloop.run(Worker("worker", seat, channel, rooms).run())
 
 
 @dataclass(slots=True)
-class Worker:
-    """See the module."""
+class Once:
+    """Gives the configuration that was in force at the fork; then what the files say."""
 
+    loaded: Loaded | None
+
+    def __call__(self, config: Path) -> Loaded:
+        """See :func:`load_all`."""
+        loaded, self.loaded = self.loaded, None
+        return loaded if loaded is not None else load_all(config)
+
+
+@dataclass(slots=True)
+class Worker(Generic[P]):
+    """See the module. ``name`` is ``worker`` or ``web``: events in the log begin with it."""
+
+    name: str
     seat: Seat
     channel: Channel
-    loaded: Loaded
-    config: Path
-    sockets: Sockets
-    _gateway: Gateway = field(init=False)
+    rooms: Rooms[P]
     _before: Snapshot = field(default_factory=list)
-    _prepared: Prepared | None = None
+    _prepared: P | None = None
     _new_sockets: dict[str, list[socket.socket]] = field(default_factory=dict)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _acting: set[asyncio.Task[None]] = field(default_factory=set)
@@ -73,36 +131,32 @@ class Worker:
         report = self.seat.read()
         self._before = lasting(report["metrics"]) if report is not None else []
         drain(self.seat.worker_end)
-        self._gateway = Gateway(
-            self.config, load=lambda _path: self.loaded, share=self.seat.share, sockets=self.sockets
-        )
         beating = asyncio.create_task(self._beat())
         loop.add_reader(self.channel.fileno(), self._hear)
         loop.add_reader(self.seat.worker_end.fileno(), self._rung)
         try:
-            await self._gateway.start()
+            await self.rooms.start()
         except (GatewayError, OSError) as error:
             self.channel.send({"failed": str(error)[:MAX_TEXT]})
             return 1
-        self._gateway.load = load_all
         self._up = True
-        _log.info("worker_ready", pid=os.getpid())
+        _log.info(f"{self.name}_ready", pid=os.getpid())
         await self._report()
         self.channel.send({"ready": True})
         await self._stop.wait()
-        _log.info("worker_stopping")
-        await self._gateway.stop()
+        _log.info(f"{self.name}_stopping")
+        await self.rooms.stop()
         self._up = False
         beating.cancel()
         await self._report()
-        _log.info("worker_stopped")
+        _log.info(f"{self.name}_stopped")
         return 0
 
     # -- signs of life ------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         while True:
-            failed = self._gateway.store_failed if self._up else ""
+            failed = self.rooms.store_failed if self._up else ""
             self.channel.send({"beat": True, "store_failed": failed[:MAX_TEXT]})
             with suppress(Exception):  # the next one may work; a heartbeat is no reason to end
                 await self._report()
@@ -113,11 +167,11 @@ class Worker:
         if self._up:
             try:
                 async with asyncio.timeout(_LOOK):
-                    problems = await self._gateway.problems()
+                    problems = await self.rooms.problems()
             except TimeoutError:
                 problems = ["the store does not answer in time"]
-        metrics = merge([self._before, snapshot(self._gateway.metrics.registry)])
-        self.seat.report(os.getpid(), problems, metrics, self._gateway.warnings() if self._up else ())
+        metrics = merge([self._before, snapshot(self.rooms.metrics.registry)])
+        self.seat.report(os.getpid(), problems, metrics, self.rooms.warnings() if self._up else ())
 
     def _rung(self) -> None:
         if drain(self.seat.worker_end):
@@ -158,10 +212,10 @@ class Worker:
             case "forget":
                 self._forget()
             case "fail_store":
-                if not self._gateway.store_failed:
-                    self._gateway.fail_store(message["reason"])
+                if not self.rooms.store_failed:
+                    self.rooms.fail_store(message["reason"])
             case "alarm":
-                self._gateway.alarm(message["alarm"])
+                self.rooms.alarm(message["alarm"])
 
     async def _prepare(self, message: Message, sockets: list[socket.socket]) -> None:
         self._forget()
@@ -169,13 +223,13 @@ class Worker:
             self._new_sockets.setdefault(key, []).append(each)
         faults: list[str] = []
         try:
-            self._prepared = await self._gateway.prepare()
+            self._prepared = await self.rooms.prepare()
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
         except (GatewayError, OSError) as error:
             faults = [str(error)]
         else:
-            if self._prepared.current.loaded.digest != message["digest"]:
+            if self._prepared.digest != message["digest"]:
                 faults = ["the files changed while they were read: reload again"]
         self.channel.send({"prepared": message["reload"], "faults": [fault[:MAX_TEXT] for fault in faults[:3]]})
 
@@ -184,7 +238,7 @@ class Worker:
         assert prepared is not None, "adopt follows prepare"
         sockets, self._new_sockets = self._new_sockets, {}
         try:
-            await self._gateway.adopt(prepared, sockets)
+            await self.rooms.adopt(prepared, sockets)
         except Exception:  # noqa: BLE001  whatever it is
             # The others have the new configuration; who cannot take it over begins anew, with it.
             _log.exception("adopt_failed")

@@ -65,7 +65,7 @@ def check_settings(settings: Settings, *, broken: frozenset[str], now: float) ->
     ``broken`` names top-level sections with faults of their own; ``now`` is in seconds, UTC.
     """
     case = _Case(settings, broken, now)
-    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _dkim, _exposure, _people)
+    checks = (_identity, _store, _tls, _listeners, _connectors, _delivery, _dkim, _portal, _exposure, _people)
     return [problem for check in checks for problem in check(case)]
 
 
@@ -420,6 +420,66 @@ def _is_sent_for(domain: str, settings: Settings) -> bool:
         connector.stage is not Stage.OBSERVE and matches_sender(connector.senders, address)
         for connector in settings.connectors
     )
+
+
+# -- the portal -----------------------------------------------------------------------------------------------------
+
+
+def _portal(case: _Case) -> Iterator[Problem]:
+    portal = case.settings.portal
+    if not case.whole("portal"):
+        return
+    if portal.url is None:
+        if "portal" in case.settings.model_fields_set:
+            yield Problem(("portal",), "portal.url is not set: there is no portal", note=True)
+        return
+    wrong = _wrong_in_url(portal.url)
+    if wrong:
+        yield Problem(("portal", "url"), wrong)
+        return
+    is_https = portal.origin.startswith("https:")
+    if portal.tls is not None:
+        yield from _pair(("portal", "tls"), portal.tls.certificate, portal.tls.key, case.now)
+        if not is_https:
+            yield Problem(("portal", "tls"), "portal.url is http: with a certificate it has to be https")
+    elif is_https and not portal.trusted_proxies:
+        yield Problem(
+            ("portal", "url"),
+            "nothing does TLS: give portal.tls, or name the proxy that does in portal.trusted_proxies; until then"
+            " every page is refused",
+            note=True,
+        )
+    for number, network in enumerate(portal.trusted_proxies):
+        if network.prefixlen == 0:
+            message = "this trusts everyone to say who they are: name the proxies' own addresses"
+            yield Problem(("portal", "trusted_proxies", number), message)
+    yield from _portal_address(case)
+
+
+def _portal_address(case: _Case) -> Iterator[Problem]:
+    settings, listen = case.settings, case.settings.portal.listen
+    if listen.port == 0:
+        return
+    if any(listener.endpoint == listen for listener in settings.listeners):
+        yield Problem(("portal", "listen"), f"the address {listen} is that of a listener")
+    elif settings.metrics.listen == listen:
+        yield Problem(("portal", "listen"), f"the address {listen} is that of metrics.listen")
+
+
+def _wrong_in_url(url: str) -> str:
+    example = "such as https://secure.clinic.example"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"expected a URL {example}, found {url!r}"
+    if parts.scheme not in {"https", "http"} or not host:
+        return f"expected a URL {example}, found {url!r}"
+    if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        return f"expected scheme and host alone, {example}"
+    if parts.scheme == "http" and not _loopback(host):
+        return "expected https: links to protected mail, and what is read there, would go in clear"
+    return ""
 
 
 # -- what others can reach ------------------------------------------------------------------------------------------

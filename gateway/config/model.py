@@ -50,6 +50,7 @@ from gateway.config.rooms import (
     Pgp,
     Portal,
     Smime,
+    WebTls,
 )
 from gateway.config.section import Section
 from gateway.config.storage import Store
@@ -112,6 +113,7 @@ __all__ = [
     "Tenant",
     "Timeouts",
     "Tls",
+    "WebTls",
 ]
 
 

@@ -1,15 +1,16 @@
 """Settings beyond the mail path: key directories, S/MIME, OpenPGP, PDF, DKIM, portal, audit, API, console."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
-from gateway.config.outbound import ClientCertificate
 from gateway.config.section import Section
 from gateway.config.values import (
     AssuranceLevel,
     Duration,
     Endpoint,
+    FileName,
     Mailbox,
     Networks,
     PrivateKey,
@@ -34,9 +35,10 @@ __all__ = [
     "Pgp",
     "Portal",
     "Smime",
+    "WebTls",
 ]
 
-WITHOUT_EFFECT = frozenset({"directories", "smime", "pgp", "pdf", "portal", "egress", "audit", "api", "console"})
+WITHOUT_EFFECT = frozenset({"directories", "smime", "pgp", "pdf", "egress", "audit", "api", "console"})
 """Sections whose rooms come later. Ignoring them weakens nothing: what they would add is simply not possible yet."""
 
 KeyDirectory = Literal["local", "ldap", "smimea", "wkd", "openpgpkey"]
@@ -124,26 +126,48 @@ class DkimKey(Section):
     it)."""
 
 
+class WebTls(Section):
+    """The certificate of a web server of ours; read again when a file changes."""
+
+    certificate: FileName
+    """PEM file with the certificate and its chain."""
+
+    key: FileName
+    """PEM file with the private key, without a pass phrase."""
+
+
 class Portal(Section):
     """The web portal in which recipients read protected mail."""
 
     listen: Endpoint = Endpoint("127.0.0.1", 8080)
-    """`"host:port"` of the portal's web server."""
+    """`"host:port"` of the portal's web server; it listens where `url` is set."""
 
     url: str | None = None
-    """Public URL, such as `https://secure.clinic.example`; links in notices are made from it alone."""
+    """Public URL, such as `https://secure.clinic.example`: scheme and host alone. Links in notices are made from it
+    alone. `http` only for loopback hosts. Default: no portal, and no web process."""
 
-    tls: ClientCertificate | None = None
+    tls: WebTls | None = None
     """Certificate and key of the web server; default: a proxy in front of it does TLS."""
 
     trusted_proxies: Networks = ()
-    """Proxies whose `X-Forwarded-For` is believed."""
+    """Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; nobody else's are."""
 
     expires: Duration = 2592000.0
     """How long a message can be read."""
 
     code_assurance: AssuranceLevel = Assurance.ENCRYPTED
     """What the session that carries a sign-in code must reach for the code to be enough alone."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host of `url` as browsers write an origin (RFC 6454 section 6.2); "" where there is no portal."""
+        if self.url is None:
+            return ""
+        parts = urlsplit(self.url)
+        host, port = parts.hostname or "", parts.port
+        shown = f"[{host}]" if ":" in host else host
+        default = {"http": 80, "https": 443}.get(parts.scheme)
+        return f"{parts.scheme}://{shown}" + ("" if port in {None, default} else f":{port}")
 
 
 class Notify(Section):

@@ -81,6 +81,10 @@ ALARMS: Mapping[str, AlarmWords] = MappingProxyType(
             "a write or sync failed; nothing more is taken",
             "look at the disk (`dmesg`); on a sound disk restart the gateway",
         ),
+        "web_died": AlarmWords(
+            "the web process ended that nobody had told to; it is started again, and mail flows meanwhile",
+            "`process_died` in the log says how it ended; killed by SIGKILL is often a want of memory (`dmesg`)",
+        ),
         "worker_died": AlarmWords(
             "a worker process ended that nobody had told to; it is started again and loses nothing",
             "`process_died` in the log says how it ended; killed by SIGKILL is often a want of memory (`dmesg`)",

@@ -10,6 +10,8 @@ Every label value is from a closed set or bounded by the configuration:
                of a TLS session: ok, or the verdict (definite, assurance, temporary)
 ``reason``     of a method passed over: definite, fallback_after; of a fallback: the same
 ``kind``       of an alarm: see :data:`ALARMS`
+``face``       portal
+``route``      names of routes in the code, ``none`` where there is no such page; ``status``: HTTP's
 """
 
 from __future__ import annotations
@@ -112,6 +114,18 @@ class Metrics:
         self.observed_connectors = Gauge(
             "gateway_connectors_observing", "Connectors in stage observe: their mail is not protected", registry=own
         )
+
+        self.web_requests = Counter(
+            "gateway_web_requests", "Answers to browsers", ["face", "route", "status"], registry=own
+        )
+        self.web_seconds = Histogram(
+            "gateway_web_request_seconds", "Seconds per answer", ["face", "route"], buckets=_SECONDS, registry=own
+        )
+
+    def visited(self, face: str, route: str, status: int, seconds: float) -> None:
+        """A browser was answered; status 0 where it went away before."""
+        self.web_requests.labels(face, route, str(status)).inc()
+        self.web_seconds.labels(face, route).observe(seconds)
 
     def committed(self, seconds: float, jobs: int) -> None:
         """A batch was committed (called on the writer's thread; the client library locks)."""

@@ -49,12 +49,12 @@ def test_every_fault_is_a_line_on_standard_error(config: Path) -> None:
 
 
 def test_for_programs(config: Path) -> None:
-    config.write_text(BASE + "portal: {}\n")
+    config.write_text(BASE + "api: {}\n")
     result = run("check", "--json", "--config", str(config))
     assert (result.exit_code, result.stderr) == (0, "")
     told = json.loads(result.stdout)
     assert (told["ok"], told["faults"]) == (True, [])
-    assert {"file": str(config), "line": 3, "column": 1, "message": "the section 'portal' has no effect yet"} in told[
+    assert {"file": str(config), "line": 3, "column": 1, "message": "the section 'api' has no effect yet"} in told[
         "notes"
     ]
     config.write_text(BASE + "x: 1\n")

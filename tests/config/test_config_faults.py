@@ -121,6 +121,24 @@ BETWEEN = {
     "cloud network beside another": (one("{networks: @@[10.0.0.0/8, google]}"), "shared by all its tenants"),
     "no factor": (PLAIN + "connectors:\n  - @@name: c\n    senders: [a.example]", "open relay"),
     "empty accept": (one("@@{listeners: ['127.0.0.1:25']}"), "open relay"),
+    "portal in clear": ("portal: {url: @@'http://secure.clinic.example'}", "expected https"),
+    "portal's url without scheme": ("portal: {url: @@secure.clinic.example}", "expected a URL such as https://"),
+    "portal's url with a path": ("portal: {url: @@'https://clinic.example/mail'}", "scheme and host alone"),
+    "portal's url with a query": ("portal: {url: @@'https://clinic.example?x=1'}", "scheme and host alone"),
+    "portal's url with a user": ("portal: {url: @@'https://me@clinic.example'}", "scheme and host alone"),
+    "portal's url with a bad port": ("portal: {url: @@'https://clinic.example:http'}", "expected a URL"),
+    "portal's proxies are everybody": (
+        "portal: {url: 'https://clinic.example', trusted_proxies: [10.0.0.1, @@'0.0.0.0/0']}",
+        "trusts everyone",
+    ),
+    "portal at a listener": (
+        PLAIN + "portal: {url: 'http://127.0.0.1', listen: @@'127.0.0.1:25'}",
+        "is that of a listener",
+    ),
+    "portal at the metrics": (
+        "portal: {url: 'http://localhost:9725', listen: @@'127.0.0.1:9725'}",
+        "is that of metrics.listen",
+    ),
     "the whole Internet": (one("{networks: @@['0.0.0.0/0']}"), "open relay"),
     "the whole IPv6 Internet": (one("{networks: @@['10.0.0.0/8', '::/0']}"), "open relay"),
     "tenant headers from anywhere": (one("{tenant: @@clinic.example}"), "anyone can write the tenant headers"),
@@ -247,7 +265,9 @@ def test_the_top_of_the_file(check: Check, text: str, words: str) -> None:
 
 
 NOTES = {
-    "unbuilt section": ("@@portal: {url: 'https://secure.clinic.example'}", "'portal' has no effect yet"),
+    "unbuilt section": ("@@api: {listen: '127.0.0.1:8081'}", "'api' has no effect yet"),
+    "portal without url": ("portal: @@{listen: '127.0.0.1:8080'}", "there is no portal"),
+    "portal without TLS": ("portal: {url: @@'https://secure.clinic.example'}", "nothing does TLS"),
     "unbuilt, empty": ("@@pgp: {}", "'pgp' has no effect yet"),
     "nobody is alarmed": ("notify: @@{reviewers: [ann@clinic.example]}", "names nobody"),
     "source addresses": ("delivery:\n  source_addresses: @@[192.0.2.1]", "no effect yet"),
