@@ -142,7 +142,7 @@ def _asked(
         protect=protect_of(control.protect),
         time=time.time(),
     )
-    return Explained(accepted, facts, chosen, loaded.policy)
+    return Explained(accepted, facts, chosen, loaded.policy, settings)
 
 
 def _connector(known: tuple[Connector, ...], name: str, sender: Address | None) -> Connector | None:

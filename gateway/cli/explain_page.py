@@ -8,7 +8,9 @@ from typing import Any
 
 from gateway.cli.page import Page
 from gateway.config.inbound import Connector, Stage
+from gateway.config.model import Settings
 from gateway.delivery.preview import Preview
+from gateway.delivery.signing import foretell
 from gateway.mail.protection import Disposition
 from gateway.policy import MessageFacts, Policy
 from gateway.policy.examine import Passage, masked, passages
@@ -24,6 +26,15 @@ class Explained:
     facts: MessageFacts
     connector: Connector | None
     policy: Policy
+    settings: Settings
+
+    def signature(self, preview: Preview) -> str | None:
+        """What would become of DKIM for this recipient; None where there is no key for From, or nothing is sent."""
+        if preview.decision.method is None or self.connector is None:
+            return None
+        edits = preview.decision.requirement.transforms
+        note = foretell(self.settings, self.connector.name, self.message, edits, self.facts.time or 0.0)
+        return None if note is None else note.detail
 
 
 _COLOURS = {"deliver": "green", "wait": "yellow", "hold": "yellow", "unknown": "yellow"}
@@ -52,7 +63,7 @@ def explained_as_json(asked: Explained, found: list[Preview], *, with_text: bool
             "size": facts.size,
             "unread": [] if facts.content is None else list(facts.content.unread),
         },
-        "recipients": [each.as_json() for each in found],
+        "recipients": [{**each.as_json(), "dkim": asked.signature(each)} for each in found],
     }
     if with_text:
         texts, unread = passages(asked.message, asked.policy.examiner)
@@ -74,7 +85,7 @@ def show(asked: Explained, found: list[Preview], *, with_text: bool) -> None:
     _message(page, asked)
     for preview in found:
         page.line("")
-        _recipient(page, preview)
+        _recipient(page, preview, asked.signature(preview))
     if with_text:
         _text(page, asked)
 
@@ -97,7 +108,7 @@ def _message(page: Page, asked: Explained) -> None:
             page.line(f"  cannot be known: {reason}", indent=4, style="yellow")
 
 
-def _recipient(page: Page, preview: Preview) -> None:
+def _recipient(page: Page, preview: Preview, signature: str | None) -> None:
     decision = preview.decision
     requirement = decision.requirement
     name = str(preview.recipient)
@@ -120,6 +131,8 @@ def _recipient(page: Page, preview: Preview) -> None:
         page.fact("obstacle", str(preview.obstacle))
     for change in requirement.transforms.planned():
         page.fact("change", f"{change.action} {change.detail}".rstrip())
+    if signature is not None:
+        page.fact("dkim", signature)
     for address in requirement.copy_to:
         page.fact("copy to", address)
     for address in requirement.notify:

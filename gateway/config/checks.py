@@ -411,6 +411,15 @@ def _dkim(case: _Case) -> Iterator[Problem]:
             message = f"no connector that enforces sends for {domain}: nothing will be signed with these keys"
             yield Problem(path, message, note=True)
 
+    for index, connector in enumerate(case.settings.connectors):
+        if case.settings.dkim and "*" in connector.senders and connector.stage is not Stage.OBSERVE:
+            yield Problem(
+                ("connectors", index, "senders"),
+                f"{connector.name} may send for every domain: what it brings is signed with our keys for"
+                f" {', '.join(case.settings.dkim)} if From says so, whoever wrote it; name its domains",
+                note=True,
+            )
+
 
 def _is_sent_for(domain: str, settings: Settings) -> bool:
     """Whether mail from this domain may come: by a connector whose mail is signed, or from ourselves."""

@@ -34,11 +34,13 @@ from gateway.mail.author import AuthorError, author
 from gateway.mail.dkim.canonical import BodyHasher, Canonicalization
 from gateway.mail.dkim.signing import signature_field
 from gateway.mail.dkim.standing import standing_signature
-from gateway.mail.edits import Change
+from gateway.mail.edits import Change, Edits
+from gateway.mail.edits.patches import patched
+from gateway.mail.edits.rendering import render
 from gateway.mail.headers import Field, HeaderError, fields, split_message
 from gateway.queue.records import Claim
 
-__all__ = ["ACTION", "CannotSign", "Signer", "Signing", "Unsigned", "decide"]
+__all__ = ["ACTION", "CannotSign", "Signer", "Signing", "Unsigned", "decide", "foretell"]
 
 _log = structlog.get_logger()
 
@@ -63,6 +65,11 @@ class Signing:
     keys: tuple[DkimKey, ...]
     fields: Sequence[Field]
 
+    @property
+    def note(self) -> Change:
+        """What trace says of it."""
+        return Change(ACTION, f"signed for {self.domain} with {', '.join(k.selector for k in self.keys)}", done=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
@@ -70,9 +77,19 @@ class Unsigned:
 
     reason: str
 
+    @property
+    def note(self) -> Change:
+        """What trace says of it."""
+        return Change(ACTION, f"not signed: {self.reason}", done=False)
 
-def decide(settings: Settings, claim: Claim, found: Sequence[Field], now: float) -> Signing | Unsigned | None:
-    """Whether a message with these fields is signed; None where there is no key for its author's domain."""
+
+def decide(
+    settings: Settings, connector: str | None, found: Sequence[Field], now: float, *, observed: bool = False
+) -> Signing | Unsigned | None:
+    """Whether a message with these fields is signed; None where there is no key for its author's domain.
+
+    ``connector`` let it in, under stage ``observe`` where it was ``observed``; None for mail of our own.
+    """
     try:
         sender = author(found)
     except AuthorError:
@@ -80,15 +97,14 @@ def decide(settings: Settings, claim: Claim, found: Sequence[Field], now: float)
     keys = settings.dkim.get(sender.domain, ())
     if not keys:
         return None
-    if not claim.system:
-        name = claim.message.envelope.connector
-        connector = next((known for known in settings.connectors if known.name == name), None)
-        if connector is None:
-            return Unsigned(f"there is no connector {name!r} any more to say who may send for {sender.domain}")
-        if claim.observed or connector.stage is Stage.OBSERVE:
-            return Unsigned(f"the connector {name!r} observes: nothing proved that this is from {sender.domain}")
-        if not matches_sender(connector.senders, sender):
-            return Unsigned(f"the connector {name!r} may not send for {sender.domain}")
+    if connector is not None:
+        known = next((each for each in settings.connectors if each.name == connector), None)
+        if known is None:
+            return Unsigned(f"there is no connector {connector!r} any more to say who may send for {sender.domain}")
+        if observed or known.stage is Stage.OBSERVE:
+            return Unsigned(f"the connector {connector!r} observes: nothing proved that this is from {sender.domain}")
+        if not matches_sender(known.senders, sender):
+            return Unsigned(f"the connector {connector!r} may not send for {sender.domain}")
     standing = standing_signature(found, sender.domain, now)
     if standing is not None:
         return Unsigned(f"its own signature of {sender.domain} ({standing}) stays")
@@ -118,9 +134,11 @@ class Signer:
     async def _finish(self, claim: Claim, transaction: Transaction) -> Transaction:
         now = self.clock.time()
 
+        connector = None if claim.system else claim.message.envelope.connector
+
         def judge(block: bytes) -> Signing | Unsigned | None:
             try:
-                return decide(self.settings(), claim, tuple(fields(block)), now)
+                return decide(self.settings(), connector, tuple(fields(block)), now, observed=claim.observed)
             except HeaderError:
                 return None
 
@@ -140,7 +158,17 @@ class Signer:
                 verdict = Unsigned(str(error))
         if verdict is None:
             return transaction
-        return replace(transaction, notes=(Change(ACTION, f"not signed: {verdict.reason}", done=False),))
+        return replace(transaction, notes=(verdict.note,))
+
+
+def foretell(settings: Settings, connector: str | None, message: bytes, edits: Edits, now: float) -> Change | None:
+    """What a delivery of this message with these edits would note, for a preview; None where there is no key."""
+    try:
+        changed = patched(message, render(message, edits).patches) if edits else message
+        verdict = decide(settings, connector, tuple(fields(split_message(changed)[0])), now)
+    except HeaderError:
+        return None
+    return None if verdict is None else verdict.note
 
 
 def _signed(transaction: Transaction, signing: Signing, body_hash: bytes, now: float) -> Transaction:
@@ -149,9 +177,7 @@ def _signed(transaction: Transaction, signing: Signing, body_hash: bytes, now: f
         signature_field(signing.fields, body_hash, key=each.key, domain=signing.domain, selector=each.selector, now=now)
         for each in signing.keys
     ]
-    selectors = ", ".join(each.selector for each in signing.keys)
-    note = Change(ACTION, f"signed for {signing.domain} with {selectors}", done=True)
-    return replace(transaction, prefix=transaction.prefix + b"".join(made), notes=(note,))
+    return replace(transaction, prefix=transaction.prefix + b"".join(made), notes=(signing.note,))
 
 
 class _Content:

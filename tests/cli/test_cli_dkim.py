@@ -142,3 +142,47 @@ def test_what_is_published_and_does_not_fit(cli: Cli, records: tuple[str, ...], 
 
 def test_dns_that_does_not_answer_proves_nothing(cli: Cli) -> None:
     assert diagnosed(cli, KEY.record, silent=True)["status"] == "warning"
+
+
+# -- explain and check ------------------------------------------------------------------------------------------------
+
+LETTER = b"From: Dr <dr@clinic.example>\nTo: pat@good.example\nSubject: [secure] Results\n%b\nall is well\n"
+OWN = b"DKIM-Signature: v=1; a=rsa-sha256; d=clinic.example; s=own; h=from:subject; bh=AAAA; b=AAAA\n"
+TAGGED = "version: 1\nrules: [{name: tagged, when: {recipient: changed@good.example}, do: [{strip_tag: secure}]}]\n"
+
+
+def explained(cli: Cli, letter: bytes, *to: str) -> list[str | None]:
+    (cli.config.parent / "s1.pem").write_bytes(KEY.pem)
+    (cli.config.parent / "policy.yaml").write_text(TAGGED)
+    (cli.config.parent / "letter.eml").write_bytes(letter)
+    change(
+        cli,
+        dkim={"clinic.example": [{"selector": "s1", "key": "file:s1.pem"}]},
+        connectors=[{"name": "app", "accept": {"networks": ["127.0.0.0/8"]}, "senders": ["clinic.example"]}],
+    )
+    told = cli.json(
+        "explain",
+        "--from",
+        "dr@clinic.example",
+        *(part for address in to for part in ("--to", address)),
+        "--no-probe",
+        str(cli.config.parent / "letter.eml"),
+    )
+    return [each["dkim"] for each in told["recipients"]]
+
+
+def test_explain_says_beforehand_what_is_signed(fresh: Cli) -> None:
+    signed, stays = "signed for clinic.example with s1", "not signed: its own signature of clinic.example (own) stays"
+    to = ("pat@good.example", "changed@good.example")
+    assert explained(fresh, LETTER % b"", *to) == [signed, signed]
+    assert explained(fresh, LETTER % OWN, *to) == [stays, signed]
+    assert explained(fresh, (LETTER % b"").replace(b"clinic", b"other"), *to) == [None, None]
+    page = fresh.run(
+        "explain", "--no-probe", "--from", "dr@clinic.example", "--to", to[0], str(fresh.config.parent / "letter.eml")
+    )
+    assert "dkim" not in page.stdout
+    explained(fresh, LETTER % b"", *to)
+    page = fresh.run(
+        "explain", "--no-probe", "--from", "dr@clinic.example", "--to", to[0], str(fresh.config.parent / "letter.eml")
+    )
+    assert signed in page.stdout

@@ -119,7 +119,7 @@ def test_a_key_for_a_domain_that_nobody_sends_for_is_worth_knowing(
         assert "nothing will be signed with these keys" in checked.only_note
     else:
         assert not checked.reading.faults
-        assert not [note for note in checked.reading.notices if "signed" in note.message]
+        assert not [note for note in checked.reading.notices if "will be signed" in note.message]
 
 
 def test_our_own_notices_are_reason_enough(check: Check) -> None:
@@ -129,3 +129,10 @@ def test_our_own_notices_are_reason_enough(check: Check) -> None:
 
 def test_no_key_at_all_is_worth_knowing(check: Check) -> None:
     assert "its mail is not signed" in check(CONNECTOR + "dkim: {a.example: @@[]}").only_note
+
+
+def test_a_connector_that_may_send_for_everyone_is_worth_knowing(check: Check) -> None:
+    connector = "connectors: [{name: c, accept: {networks: [10.0.0.0/8]}, senders: @@'*'}]\n"
+    keys = f"dkim: {{a.example: [{{selector: s1, key: {KEY}}}]}}\n"
+    assert "signed with our keys for a.example" in check(connector + keys).only_note
+    assert not [note for note in check(connector.replace("@@", "")).reading.notices if "signed" in note.message]
