@@ -29,7 +29,7 @@ from gateway.config.model import Settings
 from gateway.errors import StoreError
 from gateway.observe.aggregate import Merged, merge, snapshot
 from gateway.observe.http import HealthServer
-from gateway.observe.metrics import Metrics, QueueCollector, QueueGauges
+from gateway.observe.metrics import Metrics, QueueCollector, QueueGauges, ReadyCollector
 from gateway.queue.views import counts, oldest_received
 from gateway.store.database import Reader, database_path, open_engine
 
@@ -107,13 +107,17 @@ class _Health:
         # The names and the alarms at zero are there before any worker has told anything.
         own = snapshot(Metrics(__version__).registry)
         registry.register(Merged(merge([own, *(report["metrics"] for report in reports if report is not None)])))
+        registry.register(ReadyCollector(ready=not self._found(reports[: len(self._seats)])))
         gauges = await self._queue.read()
         if gauges is not None:
             registry.register(QueueCollector(gauges))
         return registry
 
     async def _problems(self) -> list[str]:
-        reports = (await self._reports(self._all()))[: len(self._seats)]
+        return self._found((await self._reports(self._all()))[: len(self._seats)])
+
+    def _found(self, reports: Sequence[Report | None]) -> list[str]:
+        """Why not every worker can take mail; by the reports of the workers."""
         roll = read_roll(self._roll)
         found = ["The service is stopping"] if roll["stopping"] else []
         for seat, report in zip(self._seats, reports, strict=True):

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from gateway.observe.alarms import ALARMS
 
-__all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges"]
+__all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges", "ReadyCollector"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 _FAST = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 5)
@@ -59,6 +59,21 @@ class QueueCollector(Collector):
         yield family
         yield GaugeMetricFamily("gateway_queue_oldest_seconds", "Age of the oldest live message", value=gauges.oldest)
         yield GaugeMetricFamily("gateway_store_free_bytes", "Free space under data_dir", value=gauges.free_bytes)
+
+
+class ReadyCollector(Collector):
+    """Whether ``/readyz`` answers 200, for those who watch by metrics alone: of the whole gateway, like the queue's."""
+
+    def __init__(self, *, ready: bool) -> None:
+        self._ready = ready
+
+    def describe(self) -> list[Metric]:
+        """Nothing is asked at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """1 or 0."""
+        yield GaugeMetricFamily("gateway_ready", "1 while every worker can take mail, as /readyz", value=self._ready)
 
 
 class Metrics:

@@ -95,6 +95,7 @@ def test_it_is_ready_once_and_ends_whole(stage: Scene) -> None:
     assert len(pids) == 4  # supervisor, health, two workers
     assert {event["worker"] for event in named(stage.gateway, "worker_ready")} == {1, 2}
     assert json.loads(stage.gateway.ask("/readyz")) == {"ready": True, "problems": [], "warnings": []}
+    assert stage.gateway.metric("gateway_ready") == 1
     assert stage.gateway.stop() == 0
     assert all(gone(pid) for pid in pids)
     assert len(named(stage.gateway, "ready")) == 1
