@@ -10,7 +10,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test peers lint format types imports bench docs run ci clean
+.PHONY: help demo test peers lint format types imports bench docs dist sbom run ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,19 @@ bench: $(READY) ## speed, CPU, latency and memory, beside Postfix (see bench/REA
 
 docs: $(READY) ## write the configuration reference and the commented sample again
 	$(BIN)/python -m gateway.config.docs
+
+# The time of the last commit in every file: the same source makes the same bytes. Old ones go: a release is what is new.
+dist: $(READY) ## wheel and source archive, in dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-`git log -1 --format=%ct 2>/dev/null || echo 1577836800`} \
+	  $(BIN)/python -m build --no-isolation --outdir dist .
+
+# Of what the wheel brings into an empty environment, not of the tools around here.
+sbom: dist ## what the wheel consists of, as CycloneDX, in dist/sbom.json
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON -o dist/sbom.json build/sbom/bin/python
 
 run: $(USABLE) ## the daemon with config/quickstart.yaml
 	$(BIN)/gateway run --config config/quickstart.yaml $(ARGS)

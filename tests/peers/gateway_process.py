@@ -111,7 +111,7 @@ class GatewayProcess:
         self.data_dir = directory / "data"
         self.config = directory / "gateway.yaml"
         self.log_path = directory / "gateway.log"
-        self.entry = _ENTRY
+        self.entry: Sequence[str] = _ENTRY
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: Json = {}
         self.starts = 0
