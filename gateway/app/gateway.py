@@ -42,6 +42,8 @@ from gateway.ingress.server import Bound, IngressServer
 from gateway.ingress.terms import Terms
 from gateway.observe.metrics import Metrics
 from gateway.policy.bundle import Loaded, load_all
+from gateway.portal.aftermath import Aftermath
+from gateway.portal.keeper import Keeper
 from gateway.queue.queue import Queue
 from gateway.scanning import Scanners
 from gateway.store.store import Store
@@ -146,6 +148,7 @@ class Gateway:
         settings = self._settings()
         chance = random.Random()  # noqa: S311  jitter and the order of equal hosts
         self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, observer=observer)
+        self._queue.aftermath = Aftermath.over(self._store, self._settings)
         self._resolver = CurrentResolver(DnsResolver(settings.dns, self.clock))
         families: tuple[Family, ...] = ("ipv6", "ipv4") if ipv6_usable() else ("ipv4",)
         self.prospects = Prospects(self.clock)
@@ -189,6 +192,8 @@ class Gateway:
         self._spawn(self._queue.maintain(), "maintain")
         self._spawn(self._sweep_orphans(), "orphans")  # it looks at every body file: nobody waits for it
         self._spawn(self._scheduler.run(), "schedule")
+        if self.share.is_first:
+            self._spawn(Keeper(self._queue).run(), "portal")
         self._watch = Watch(self._queue, self.metrics, self.clock, observer.take_raised, speaks=self.share.is_first)
         self._spawn(self._watch.run(), "watch")
         self._ingress = IngressServer(

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
+from gateway.config.organisations import Organisation, OrganisationDomain
 from gateway.config.section import Section
 from gateway.config.values import (
     AssuranceLevel,
@@ -154,6 +155,10 @@ class Portal(Section):
 
     expires: Duration = 2592000.0
     """How long a message can be read."""
+
+    organisations: dict[OrganisationDomain, Organisation] = Field(default={})
+    """How recipients see the organisation, by domain of the sender; `*.` in front stands for all below it, `"*"` for
+    all others."""
 
     code_assurance: AssuranceLevel = Assurance.ENCRYPTED
     """What the session that carries a sign-in code must reach for the code to be enough alone."""

@@ -4,6 +4,7 @@
 2. what is held or rejected by now is not sent
 3. the best method that nothing speaks against; none left: bounce ``5.7.10`` with each method's reason
 4. where this method goes to, and what a session there must show (``nexthop``)
+   (the portal is no place to go to: what goes there is a row and a key in step 7)
 5. the transaction - with what policy wants changed in the message (``rendered``), signed as it leaves (``signing``) -
    over a connection that a worker of that site owns (``sites``)
 6. what it means: delivered, refused for good, the next method, or another time (``progress``, ``verdict``)
@@ -44,6 +45,8 @@ from gateway.mail.envelope import Recipient
 from gateway.mail.headers import HeaderError, split_message
 from gateway.mail.protection import Assurance, Method
 from gateway.policy import MessageFacts, Policy, evaluate
+from gateway.portal.depositor import OUTWARD, Depositor, portal_obstacle
+from gateway.protect.choose import unavailable
 from gateway.protect.sevenbit import CannotConvert, to_seven_bit
 from gateway.queue.notices import NoticeEntry, is_wanted, make_notice
 from gateway.queue.outcomes import LeaseLost
@@ -92,11 +95,13 @@ class Deliverer:
     observer: DeliveryObserver = field(default_factory=DeliveryObserver)
     renderer: Renderer = field(default_factory=Renderer)
     signer: Signer = field(init=False)
+    _depositor: Depositor = field(init=False)
     #: Bound once: putting a logger together costs more than what it says.
     _log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger().bind())
 
     def __post_init__(self) -> None:
         self.signer = Signer(self.settings, self.clock)
+        self._depositor = Depositor.over(self.queue.store)
 
     async def deliver(self, claim: Claim) -> None:
         """Carry the claim to its outcome. Raises :class:`LeaseLost` and :class:`StoreError`."""
@@ -123,15 +128,16 @@ class Deliverer:
         policy, progress = self.policy(), []
         for recipient in claim.recipients:
             requirement, changed = recipient.requirement, False
-            if claim.system:
+            if claim.system and requirement.digest != OUTWARD.digest:
                 now = return_requirement(self.settings(), claim.message.envelope.connector)
                 if now.tls > requirement.tls:  # the return route asks for more by now, or is gone: then never in clear
                     requirement, changed = now, True
-            elif not claim.observed and requirement.digest != policy.digest:
+            elif not (claim.system or claim.observed) and requirement.digest != policy.digest:
                 common = common or await self._facts(claim, policy)
                 facts = replace(common, recipient=recipient.recipient.address, approvals=recipient.approvals)
                 requirement, changed = requirement.join(evaluate(policy, facts)), True
-            entry = Progress(recipient, requirement, changed, unsure_since=recipient.unsure_since)
+            known = unavailable(portal_obstacle(self.settings(), claim.message.envelope.sender))
+            entry = Progress(recipient, requirement, changed, known, unsure_since=recipient.unsure_since)
             entry.stop_where_not_to_send(self.clock.time(), schedule_of(self.settings()).expire)
             progress.append(entry)
         return progress
@@ -163,6 +169,9 @@ class Deliverer:
             return
         (method, required, _), group = next(iter(groups.items()))
         self._note_method(group, method)
+        if method is Method.PORTAL:
+            self._deposit(claim, group)
+            return
         hop = await find_next_hop(
             self.resolver,
             self.settings(),
@@ -180,6 +189,22 @@ class Deliverer:
             await self._carry(claim, group, method, hop, self._transaction(claim, group, required, flight))
         for entry in group:
             self._note_passed_over(entry, method)
+
+    def _deposit(self, claim: Claim, group: Sequence[Progress]) -> None:
+        settings = self.settings()
+        for entry in group:
+            address = entry.recipient.recipient.address
+            entry.deposited(
+                partial(
+                    self._depositor.deposit,
+                    settings=settings,
+                    message=claim.message,
+                    n=entry.recipient.n,
+                    recipient=address,
+                    requirement=entry.requirement,
+                )
+            )
+            self._note_passed_over(entry, Method.PORTAL)
 
     async def _carry(
         self, claim: Claim, group: Sequence[Progress], method: Method, hop: NextHop, transaction: Transaction

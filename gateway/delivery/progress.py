@@ -7,7 +7,7 @@ drives it; ``verdict`` says what failures mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.delivery.carried import Carried, HostFailure
@@ -22,6 +22,7 @@ from gateway.queue.notices import NoticeEntry
 from gateway.queue.records import ClaimedRecipient, Outcome
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.states import StateEvent
+from gateway.store.writer import Transaction
 
 __all__ = ["Circumstances", "Progress"]
 
@@ -173,6 +174,10 @@ class Progress:
         failure, host = summed_up(failures)
         self._failed(_Trouble(method, failure, host, status), around)
 
+    def deposited(self, also: Callable[[Transaction], None]) -> None:
+        """It lies in the portal from the transaction on that writes this; ``also`` is the portal's part of it."""
+        self._end(StateEvent.DEPOSIT, method=Method.PORTAL, also=also)
+
     def corrupt(self, error: str) -> None:
         """What is stored is not what was accepted: nothing of it may leave; a person must look."""
         self._end(StateEvent.HOLD, error=error, hold_reason="corrupt", hold_until=self.recipient.expires)
@@ -262,6 +267,7 @@ class Progress:
         hold_reason: str = "",
         hold_until: float | None = None,
         possible_duplicate: bool = False,
+        also: Callable[[Transaction], None] | None = None,
     ) -> None:
         address = str(self.recipient.recipient.address)
         decision = self.decision or Decision(self.requirement, None)
@@ -282,4 +288,5 @@ class Progress:
             hold_reason=hold_reason,
             hold_until=hold_until,
             possible_duplicate=possible_duplicate,
+            also=also,
         )

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
@@ -24,12 +24,14 @@ from gateway.config.model import Settings
 from gateway.errors import Refusal, StoreAway, StoreError, StoreFailed
 from gateway.ingress.seams import Submission
 from gateway.mail.address import Address
+from gateway.mail.bounce import LIMIT as BOUNCE_LIMIT
 from gateway.mail.dsn import Action
 from gateway.mail.envelope import Message, Notify, Recipient
 from gateway.mail.ids import uuid7
 from gateway.mail.protection import Assurance, Disposition, Method, Requirement, RuleMatch
 from gateway.policy import ContentFacts, HeaderView, MessageFacts, Policy, evaluate, evaluate_envelope, protect_of
 from gateway.policy.kinds import UNTOLD
+from gateway.portal.aftermath import Aftermath
 from gateway.queue.accept import AlreadyAccepted
 from gateway.queue.notices import NoticeEntry, make_notice
 from gateway.queue.queue import Queue, schedule_of
@@ -38,6 +40,7 @@ from gateway.queue.states import State
 from gateway.queue.turns import origin_of
 from gateway.scanning import ScanBusy, Scanners
 from gateway.store.bodies import SealedBody, Spool, open_sealed
+from gateway.store.writer import Transaction
 
 __all__ = ["Dispatch", "IntakeObserver", "QueueIntake"]
 
@@ -78,6 +81,10 @@ class QueueIntake:
     observer: IntakeObserver
     scanners: Scanners
     stopping: bool = False
+    _aftermath: Aftermath = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._aftermath = Aftermath.over(self.queue.store, self.settings)
 
     def ready(self) -> Refusal | None:
         """Stopping, no room, a store that failed or is away; None while mail can be taken."""
@@ -140,7 +147,13 @@ class QueueIntake:
         size = body.size if body.plain is not None else 0
         claim = bool(deliverable) and self.dispatch.has_room(origin_of(new.message.envelope), deliverable, size)
         try:
-            claims = await self.queue.accept(new, also=notices, claim=claim, header=submission.header_block)
+            claims = await self.queue.accept(
+                new,
+                also=notices,
+                claim=claim,
+                header=submission.header_block,
+                then=await self._follow_up(submission, body),
+            )
         except AlreadyAccepted as repeated:
             await spool.abort()
             return repeated.message
@@ -150,6 +163,29 @@ class QueueIntake:
         spool.disown()
         self.dispatch.start(claims)
         return new.message.id
+
+    async def _follow_up(self, submission: Submission, body: SealedBody) -> Callable[[Transaction], None] | None:
+        """What came back to the address of a notice, from the null sender: what it means is written as it is kept."""
+        if submission.message.envelope.sender is not None:
+            return None
+        name = f"{self.settings().local.notices.casefold()}+"
+        for recipient in submission.message.envelope.recipients:
+            address = recipient.address
+            if self._is_local(address) and address.local.casefold().startswith(name):
+                return await self._aftermath.received(
+                    address.local.casefold().removeprefix(name), await self._start(body)
+                )
+        return None
+
+    async def _start(self, body: SealedBody) -> bytes:
+        """As much of a message as says what came back."""
+        data = bytearray()
+        async with aclosing(self._reopened(body)) as pieces:
+            async for piece in pieces:
+                data += piece
+                if len(data) >= BOUNCE_LIMIT:
+                    break
+        return bytes(data)
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
@@ -191,21 +227,22 @@ class QueueIntake:
         try:
             if plain is not None:
                 return await self.scanners.examine(policy.examiner, plain)
-            body = await spool.finish()
-            async with aclosing(
-                open_sealed(
-                    self.queue.store.files,
-                    message=body.message,
-                    key=body.key,
-                    inline=body.inline,
-                    blob=body.blob,
-                    size=body.size,
-                    digest=body.digest,
-                )
-            ) as pieces:
+            async with aclosing(self._reopened(await spool.finish())) as pieces:
                 return await self.scanners.examine(policy.examiner, pieces)
         except ScanBusy as busy:
             raise Refusal(451, "4.3.2", ScanBusy.public, reason="scanners_busy", detail=str(busy)) from busy
+
+    def _reopened(self, body: SealedBody) -> AsyncGenerator[bytes, None]:
+        """The plain bytes of a body that no row names yet."""
+        return open_sealed(
+            self.queue.store.files,
+            message=body.message,
+            key=body.key,
+            inline=body.inline,
+            blob=body.blob,
+            size=body.size,
+            digest=body.digest,
+        )
 
     def _judge_one(
         self, submission: Submission, recipient: Recipient, common: MessageFacts, policy: Policy
@@ -253,8 +290,8 @@ class QueueIntake:
         if recipient.address.local.casefold() != "postmaster":
             return recipient
         settings = self.settings()
-        own = f"postmaster@{settings.hostname}"
-        if recipient.address.key == own and settings.postmaster.key != own:
+        own = {f"postmaster@{domain}" for domain in (settings.hostname, settings.local.domain) if domain is not None}
+        if recipient.address.key in own and settings.postmaster.key not in own:
             return replace(recipient, address=settings.postmaster)
         return recipient
 

@@ -11,19 +11,27 @@ from collections.abc import Mapping
 
 from gateway.mail.protection import Capability, Decision, Method, PassedOver, Requirement
 
-__all__ = ["BUILT", "choose", "unavailable"]
+__all__ = ["BUILT", "NO_PORTAL", "choose", "unavailable"]
 
 #: The methods that this version can carry out.
-BUILT = frozenset({Method.PLAIN, Method.TLS})
+BUILT = frozenset({Method.PLAIN, Method.TLS, Method.PORTAL})
+#: Why nothing can lie in the portal where there is none.
+NO_PORTAL = "no portal is set up (portal.url)"
 
 
-def unavailable() -> dict[Method, Capability]:
-    """The capabilities that are the same for everyone: what this version cannot do."""
-    return {
+def unavailable(portal: str = NO_PORTAL) -> dict[Method, Capability]:
+    """The capabilities that are known without a look at the recipient: what this version, and this gateway, cannot do.
+
+    ``portal``: why this message cannot lie in the portal; "" where it can.
+    """
+    known = {
         method: Capability(method, possible=False, reason="not available in this version")
         for method in Method
         if method not in BUILT
     }
+    if portal:
+        known[Method.PORTAL] = Capability(Method.PORTAL, possible=False, reason=portal)
+    return known
 
 
 def choose(requirement: Requirement, known: Mapping[Method, Capability]) -> Decision:

@@ -147,11 +147,14 @@ def _as_message(settings: Settings, body: SealedBody, report: Report, about: Mes
     )
 
 
-async def read_header(store: Store, message_id: str) -> bytes:
-    """The header block out of the sealed body; empty where the body is damaged - the sender is told all the same."""
+async def read_header(store: Store, message_id: str, deposit: int | None = None) -> bytes:
+    """The header block out of the sealed body; empty where the body is damaged - the sender is told all the same.
+
+    ``deposit``: by the key of that recipient in the portal (see ``Store.body``).
+    """
     data = b""
     try:
-        async with aclosing(store.body(message_id)) as pieces:
+        async with aclosing(store.body(message_id, deposit)) as pieces:
             async for piece in pieces:
                 data += piece
                 block, rest = split_message(data)

@@ -15,7 +15,7 @@ from gateway.errors import QueueError
 from gateway.jsontext import to_json
 from gateway.queue.accept import insert_message
 from gateway.queue.records import NewMessage, Outcome
-from gateway.queue.states import LIVE, State, StateEvent, advance
+from gateway.queue.states import IN_QUEUE, LIVE, State, StateEvent, advance
 from gateway.store.prepared import Prepared
 from gateway.store.schema import messages, recipients
 from gateway.store.store import Store
@@ -68,7 +68,7 @@ class LeaseLost(QueueError):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a transaction of outcomes did: the state of each recipient, and whether the body was shredded."""
+    """What a transaction of outcomes did: the state of each recipient, and whether the body was deleted."""
 
     states: dict[int, State]
     deleted: bool
@@ -88,9 +88,11 @@ def record_outcomes(
     states: dict[int, State] = {}
     for outcome in outcomes:
         states[outcome.n] = _apply(transaction, store.incarnation.id, message_id, outcome, can_tell=can_tell)
+        if outcome.also is not None:
+            outcome.also(transaction)
     for notice in notices:
         insert_message(transaction, store, notice, expire=notice_expire)
-    ended = sum(1 for state in states.values() if state not in LIVE)
+    ended = sum(1 for state in states.values() if state not in IN_QUEUE)
     return Recorded(states, finish_message(transaction, store, message_id, ended))
 
 
@@ -172,10 +174,9 @@ def change_state(
 
 
 def finish_message(transaction: Transaction, store: Store, message_id: str, ended: int) -> bool:
-    """Count recipients that became terminal; with the last one the wrapped key and the body go."""
+    """Count recipients that left the queue; with the last one the key goes, and the body unless the portal needs it."""
     if not ended:
         return False
     if transaction.run(_COUNT_ENDED, {"m": message_id, "ended": ended}).rowcount:
         return False
-    store.delete_body(transaction, message_id)
-    return True
+    return store.delete_body(transaction, message_id)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import Connection, select
@@ -38,15 +38,16 @@ from gateway.queue.records import Claim, NewMessage, Outcome, message_from_row, 
 from gateway.queue.recovery import Recovered, recover, strange_owners, sweep_run_dir
 from gateway.queue.retry import RetrySchedule
 from gateway.queue.shares import Shares
-from gateway.queue.states import State, StateEvent
+from gateway.queue.states import TERMINAL, State, StateEvent
 from gateway.queue.telling import due
 from gateway.queue.timekeeping import Timekeeper
 from gateway.queue.turns import Look, Place, look_for_turns
 from gateway.store.schema import HELD, messages, recipients
 from gateway.store.shred import Shredder
 from gateway.store.store import RING_KEY_OVERLAP, Store
+from gateway.store.writer import Transaction
 
-__all__ = ["Queue", "QueueObserver", "Taken", "schedule_of"]
+__all__ = ["Aftermath", "Queue", "QueueObserver", "Taken", "schedule_of"]
 
 _log = structlog.get_logger()
 
@@ -88,6 +89,13 @@ class QueueObserver:
         """That many recipients were held because their workers died."""
 
 
+class Aftermath(Protocol):
+    """Follows up on mail of our own that people outside get (see ``gateway.portal.aftermath``)."""
+
+    async def after(self, claim: Claim, outcomes: Sequence[Outcome]) -> Callable[[Transaction, Recorded], None] | None:
+        """What belongs into the transaction that writes these outcomes; None where nothing does."""
+
+
 def _is_over(row: Any, now: float) -> bool:
     return row.hold_until is not None and bool(row.hold_until <= now)
 
@@ -116,6 +124,7 @@ class Queue:
     timekeeper: Timekeeper
     place: Place = field(default_factory=Place)
     ring_keys_seen_at: float = 0.0
+    aftermath: Aftermath | None = None
 
     @classmethod
     def over(
@@ -151,8 +160,11 @@ class Queue:
         also: Sequence[NewMessage] = (),
         claim: bool = False,
         header: bytes | None = None,
+        then: Callable[[Transaction], None] | None = None,
     ) -> tuple[Claim, ...]:
         """Make a message durable, with the notices that it causes at once; the claims, where ``claim`` was asked.
+
+        ``then`` is done in the same transaction.
 
         With its ``header`` block people are told that it is held, or which rules matched, as ``announce`` says.
         Raises what :func:`insert_message` raises, and :class:`StoreError`.
@@ -172,6 +184,8 @@ class Queue:
                 insert_message(transaction, self.store, notice, expire=schedule.expire)
             if telling:
                 tell_accepted(transaction, self.store, settings, new, header)
+            if then is not None:
+                then(transaction)
             return claims
 
         claims = await self.store.write(job)
@@ -221,6 +235,9 @@ class Queue:
         settings = self.settings()
         held = held_by_decision(claim, outcomes)
         header = await self._header_of(claim) if held else None
+        follow_up = None
+        if claim.system and self.aftermath is not None:
+            follow_up = await self.aftermath.after(claim, outcomes)
 
         def job(transaction: Any) -> Recorded:
             recorded = record_outcomes(
@@ -234,6 +251,8 @@ class Queue:
             )
             if held:
                 tell_held(transaction, self.store, settings, claim.message, held, header, whole=False)
+            if follow_up is not None:
+                follow_up(transaction, recorded)
             return recorded
 
         while True:
@@ -246,11 +265,21 @@ class Queue:
         self.observer.possible_duplicates(sum(outcome.possible_duplicate for outcome in outcomes))
         for outcome in outcomes:
             state = recorded.states[outcome.n]
+            if follow_up is not None:
+                continue  # what became of the message that it tells of is what counts
             if state is State.DROPPED and claim.system and claim.parent is None:
                 self.observer.letter_lost()
-            elif state not in (State.QUEUED, State.DEFERRED, State.HELD):
+            elif state in TERMINAL:
                 self.observer.terminal(outcome.method or "", str(state))
-        if notices or held or State.QUEUED in recorded.states.values() or State.DEFERRED in recorded.states.values():
+        deposited = any(outcome.also is not None for outcome in outcomes)
+        if (
+            notices
+            or held
+            or deposited
+            or follow_up is not None
+            or State.QUEUED in recorded.states.values()
+            or State.DEFERRED in recorded.states.values()
+        ):
             self.wake.set()
         return recorded
 

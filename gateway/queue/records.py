@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.mail.envelope import Envelope, Kind, Message, Notify, ReceivedTls, 
 from gateway.mail.protection import Requirement
 from gateway.queue.states import State, StateEvent
 from gateway.store.bodies import SealedBody
+from gateway.store.writer import Transaction
 
 __all__ = [
     "Claim",
@@ -125,6 +127,8 @@ class Outcome:
     hold_reason: str = ""
     hold_until: float | None = None
     possible_duplicate: bool = False
+    #: What else belongs into the transaction that writes this, such as a deposit in the portal.
+    also: Callable[[Transaction], None] | None = None
 
 
 def envelope_json(new: NewMessage) -> str:

@@ -9,11 +9,12 @@ Live states::
     delivering  claimed by an incarnation; the next attempt is already moved forward
     deferred    tried, waiting for the time of its next attempt
     held        waits for a person, until its hold expires
-    noticing    deposited in the portal, the notice is not accepted yet     (the portal comes later)
-    deposited   waits in the portal to be picked up                         (the portal comes later)
+    noticing    deposited in the portal, the notice is not accepted yet
+    deposited   waits in the portal to be picked up
 
 Terminal states: ``delivered, picked_up, bounced, rejected, recalled, cancelled, expired, dropped``. ``dropped`` is
-undeliverable mail that has nobody to tell: the null sender, and the automatic kinds.
+undeliverable mail that has nobody to tell: the null sender, and the automatic kinds. What was picked up or recalled is
+at its end; its content goes later (``deposits``), and a recall can be taken back until it has gone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import NamedTuple
 
 from gateway.errors import QueueError
 
-__all__ = ["LIVE", "TABLE", "TERMINAL", "Notice", "State", "StateEvent", "Transition", "advance"]
+__all__ = ["IN_QUEUE", "LIVE", "TABLE", "TERMINAL", "Notice", "State", "StateEvent", "Transition", "advance"]
 
 
 class State(StrEnum):
@@ -62,6 +63,13 @@ class StateEvent(StrEnum):
     RETRY = "retry"  # an operator wants it tried now
     UNCLAIM = "unclaim"  # given back untouched: the daemon stops
     LOST = "lost"  # its worker died
+    DEPOSIT = "deposit"  # it lies in the portal now, and its notice is on the way
+    NOTICED = "noticed"  # the notice was accepted by the recipient's mail system
+    NOTICE_FAIL = "notice_fail"  # the notice was refused for good, or came back
+    OPEN = "open"  # the recipient has seen the body
+    RECALL = "recall"  # the organisation took it back
+    RESTORE = "restore"  # and gave it again, before the content was gone
+    DEPOSIT_EXPIRE = "deposit_expire"  # nobody read it in time
 
 
 class Notice(StrEnum):
@@ -101,10 +109,24 @@ TABLE: dict[tuple[State, StateEvent], Transition] = {
     (State.HELD, StateEvent.HOLD_EXPIRE): Transition(State.BOUNCED, Notice.FAILURE),
     (State.HELD, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),
     (State.HELD, StateEvent.REJECT): Transition(State.REJECTED, Notice.FAILURE),
+    (State.DELIVERING, StateEvent.DEPOSIT): Transition(State.NOTICING),
+    (State.NOTICING, StateEvent.NOTICED): Transition(State.DEPOSITED),
+    (State.NOTICING, StateEvent.NOTICE_FAIL): Transition(State.BOUNCED, Notice.FAILURE),
+    (State.NOTICING, StateEvent.OPEN): Transition(State.PICKED_UP),
+    (State.NOTICING, StateEvent.RECALL): Transition(State.RECALLED),
+    (State.NOTICING, StateEvent.DEPOSIT_EXPIRE): Transition(State.EXPIRED, Notice.FAILURE),
+    (State.DEPOSITED, StateEvent.NOTICED): Transition(State.DEPOSITED),
+    (State.DEPOSITED, StateEvent.NOTICE_FAIL): Transition(State.BOUNCED, Notice.FAILURE),
+    (State.DEPOSITED, StateEvent.OPEN): Transition(State.PICKED_UP),
+    (State.DEPOSITED, StateEvent.RECALL): Transition(State.RECALLED),
+    (State.DEPOSITED, StateEvent.DEPOSIT_EXPIRE): Transition(State.EXPIRED, Notice.FAILURE),
+    (State.RECALLED, StateEvent.RESTORE): Transition(State.DEPOSITED),
 }
 
 LIVE = frozenset({State.QUEUED, State.DELIVERING, State.DEFERRED, State.HELD, State.NOTICING, State.DEPOSITED})
 TERMINAL = frozenset(State) - LIVE
+#: What a worker or a person of ours has to do something about; the rest of what lives lies in the portal.
+IN_QUEUE = LIVE - {State.NOTICING, State.DEPOSITED}
 
 
 def advance(state: State, event: StateEvent, *, can_tell: bool = True) -> Transition:

@@ -27,18 +27,24 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "ENDING",
     "HELD",
     "LIVE_MESSAGES",
     "READY",
     "WAITING",
     "bodies",
     "counters",
+    "deposit_keys",
+    "deposits",
     "events",
     "idempotency",
     "incarnations",
     "messages",
     "meta",
     "metadata",
+    "portal_codes",
+    "portal_counts",
+    "portal_sessions",
     "recipients",
     "ring_keys",
     "signature_uses",
@@ -56,8 +62,11 @@ READY = text("state = 'queued'")
 WAITING = text("state = 'deferred'")
 #: What waits for a person.
 HELD = text("state = 'held'")
-#: Messages with a recipient that is not terminal.
+#: Messages with a recipient that is in the queue.
 LIVE_MESSAGES = text("live > 0")
+
+#: Deposits whose content is still there.
+ENDING = text("ends IS NOT NULL")
 
 #: SQLite's INTEGER has 64 bits; PostgreSQL tells them apart.
 _LONG = BigInteger().with_variant(Integer(), "sqlite")
@@ -121,9 +130,9 @@ messages = Table(
     Column("system", Boolean, nullable=False),  # mail of our own, outside policy
     Column("parent", String(36)),  # the message that a DSN of ours is about
     Column("envelope", Text, nullable=False),  # JSON: the rest of the envelope
-    Column("live", Integer, nullable=False),  # recipients that are not terminal
+    Column("live", Integer, nullable=False),  # recipients in the queue: not terminal, and not in the portal
     Column("ring_key", Integer, ForeignKey("ring_keys.id")),  # NULL with the key
-    Column("data_key", LargeBinary),  # wrapped; NULL once it was shredded
+    Column("data_key", LargeBinary),  # wrapped; NULL once it was shredded, or only the portal needs the body
     Index("ix_messages_received", "received"),
     Index("ix_messages_live", "id", sqlite_where=LIVE_MESSAGES, postgresql_where=LIVE_MESSAGES),
     Index(
@@ -285,4 +294,101 @@ untold = Table(
     Column("last", Double, nullable=False),
     Column("sample", Text, nullable=False),  # JSON: the first few of them
     PrimaryKeyConstraint("key", "writer", name="pk_untold"),
+)
+
+#: What lies in the portal for one recipient, and what became of it. Rows stay when the content is gone. The link in
+#: the notice and the code that can be typed instead are derived from a secret of the store: here is what finds them.
+deposits = Table(
+    "deposits",
+    metadata,
+    Column("message", String(36), ForeignKey("messages.id"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("handle", LargeBinary, nullable=False),  # digest of the token in the link
+    Column("typed", String(16), nullable=False),  # the code that can be typed instead
+    Column("verp", String(32), nullable=False),  # where bounces of its notices come back
+    Column("key", String(320), nullable=False),  # the recipient's address, as it is compared
+    Column("made", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("ends", Double),  # when the content goes: at its end, or soon after a recall; NULL: it is gone
+    Column("needs", String(16), nullable=False),  # the assurance that a code's session must have reached
+    Column("notice", String(36)),  # our message that tells of it; NULL once we know what became of that
+    Column("noticed", Double),
+    Column("notice_tls", String(16)),
+    Column("phrase", LargeBinary),  # keyed digest of the access phrase
+    Column("opened", Double),
+    Column("recalled", Double),
+    Column("reminded", Integer, nullable=False),
+    Index("ix_deposits_handle", "handle"),
+    Index("ix_deposits_typed", "typed"),
+    Index("ix_deposits_verp", "verp"),
+    Index("ix_deposits_key", "key", "message"),
+    Index("ix_deposits_ends", "ends", sqlite_where=ENDING, postgresql_where=ENDING),
+    Index("ix_deposits_there", "message", sqlite_where=ENDING, postgresql_where=ENDING),
+    Index(
+        "ix_deposits_notice",
+        "notice",
+        sqlite_where=text("notice IS NOT NULL"),
+        postgresql_where=text("notice IS NOT NULL"),
+    ),
+)
+
+#: The key of a deposit, wrapped for its recipient. In a table of its own, whose rows are only appended and shrunk (see
+#: above): a key that is set to NULL here has no second copy.
+deposit_keys = Table(
+    "deposit_keys",
+    metadata,
+    Column("id", _LONG, primary_key=True, autoincrement=True),
+    Column("message", String(36), ForeignKey("messages.id"), nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("ring_key", Integer, ForeignKey("ring_keys.id")),  # NULL with the key
+    Column("data_key", LargeBinary),
+    Index("ix_deposit_keys_message", "message", "n"),
+    Index(
+        "ix_deposit_keys_ring_key",
+        "ring_key",
+        sqlite_where=text("ring_key IS NOT NULL"),
+        postgresql_where=text("ring_key IS NOT NULL"),
+    ),
+)
+
+#: Sign-in codes that were mailed and are not over. ``assurance`` is that of the session which carried the mail.
+portal_codes = Table(
+    "portal_codes",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("key", String(320), nullable=False),
+    Column("address", String(320), nullable=False),
+    Column("browser", LargeBinary, nullable=False),  # digest of the cookie of the browser that asked
+    Column("message", String(36)),  # the deposit whose page asked
+    Column("n", Integer),
+    Column("reference", String(8), nullable=False),  # shown on the page and in the mail
+    Column("code", LargeBinary, nullable=False),  # keyed digest
+    Column("made", Double, nullable=False),
+    Column("expires", Double, nullable=False, index=True),
+    Column("tries", Integer, nullable=False),
+    Column("mail", String(36), nullable=False, index=True),
+    Column("assurance", String(16)),  # NULL: the mail is not delivered yet
+    Index("ix_portal_codes_browser", "browser"),
+)
+
+portal_sessions = Table(
+    "portal_sessions",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),  # digest of the cookie
+    Column("key", String(320), nullable=False),
+    Column("address", String(320), nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("told", Text, nullable=False),  # JSON: deposits whose access phrase was entered
+    Column("made", Double, nullable=False),
+    Column("seen", Double, nullable=False),
+    Column("ends", Double, nullable=False, index=True),
+)
+
+#: How often something was asked for or tried within a window of time; survives restarts.
+portal_counts = Table(
+    "portal_counts",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # digest of what is counted, and whose
+    Column("number", Integer, nullable=False),
+    Column("ends", Double, nullable=False, index=True),
 )

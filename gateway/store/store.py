@@ -35,7 +35,7 @@ from gateway.store.incarnation import Incarnation, Lives
 from gateway.store.keyring import KeyRing
 from gateway.store.postgres import alone
 from gateway.store.prepared import Prepared
-from gateway.store.schema import bodies, counters, messages, meta, ring_keys
+from gateway.store.schema import ENDING, bodies, counters, deposit_keys, deposits, messages, meta, ring_keys
 from gateway.store.sealing import KEY_SIZE
 from gateway.store.space import SpaceWatch
 from gateway.store.timekeeping import ClockRecord
@@ -59,12 +59,27 @@ _LOOP_SECRET = "loop-secret"  # noqa: S105  the name of a row, not a secret
 
 
 _INSERT_BODY = Prepared(insert(bodies))
+#: Whether the portal needs the body.
+_DEPOSITED = select(deposits.c.n).where(deposits.c.message == bindparam("m"), ENDING).exists()
 #: A body in its row goes with it, one in a file needs a second look.
-_DELETE_INLINE = Prepared(delete(bodies).where(bodies.c.message == bindparam("m"), bodies.c.blob.is_(None)))
-_BLOB_OF = Prepared(select(bodies.c.blob).where(bodies.c.message == bindparam("m")))
+_DELETE_INLINE = Prepared(
+    delete(bodies).where(bodies.c.message == bindparam("m"), bodies.c.blob.is_(None), ~_DEPOSITED)
+)
+_BLOB_OF = Prepared(select(bodies.c.blob, _DEPOSITED).where(bodies.c.message == bindparam("m")))
 _DELETE_BODY = Prepared(delete(bodies).where(bodies.c.message == bindparam("m")))
 _FORGET_KEY = Prepared(
     update(messages).where(messages.c.id == bindparam("m")).values(live=0, ring_key=null(), data_key=null())
+)
+_KEY_OF = select(messages.c.ring_key, messages.c.data_key).where(messages.c.id == bindparam("m"))
+_FORGET_DEPOSIT_KEY = (
+    update(deposit_keys)
+    .where(deposit_keys.c.message == bindparam("m"), deposit_keys.c.n == bindparam("r"))
+    .values(ring_key=null(), data_key=null())
+)
+_END_DEPOSIT = (
+    update(deposits)
+    .where(deposits.c.message == bindparam("m"), deposits.c.n == bindparam("r"), ENDING)
+    .values(ends=null())
 )
 
 
@@ -170,38 +185,73 @@ class Store:
         """Name a finished body in a row; its message's row, with the key, stands already."""
         transaction.run(_INSERT_BODY, {"message": body.message, "inline": body.inline, "blob": body.blob})
 
-    def delete_body(self, transaction: Transaction, message_id: str) -> None:
-        """Shred: no recipient is live; the wrapped key and the body's row go now, the file after the commit."""
+    def delete_body(self, transaction: Transaction, message_id: str) -> bool:
+        """Shred: no recipient is in the queue; the wrapped key and the body's row go now, the file after the commit.
+
+        What lies in the portal keeps the body, under keys of its own: then only the message's key goes. Whether the
+        body went.
+        """
         which = {"m": message_id}
         name: str | None = None
+        forgotten = False
         if not transaction.run(_DELETE_INLINE, which).rowcount:
             row = transaction.run(_BLOB_OF, which).fetchone()
             if row is None:
-                return
-            name = row[0]
+                return False
+            name, deposited = row
+            if deposited:
+                transaction.run(_FORGET_KEY, which)
+                # Who withdrew the last deposit meanwhile, on PostgreSQL, saw us still in the queue: now we see that.
+                forgotten, deposited = True, transaction.run(_BLOB_OF, which).fetchone()[1]
+            if deposited:
+                return False
             transaction.run(_DELETE_BODY, which)
-        transaction.run(_FORGET_KEY, which)
+        if not forgotten:
+            transaction.run(_FORGET_KEY, which)
         transaction.event("deleted", message=message_id)
         transaction.count(DELETED, 1)
         if name is not None:
             transaction.after_commit(partial(self.files.remove, name))
+        return True
 
-    async def body(self, message_id: str) -> AsyncGenerator[bytes, None]:
-        """The accepted bytes of a message, in chunks. Raises :class:`StoreCorrupt` (see ``open_sealed``)."""
+    def keep_for_portal(self, transaction: Transaction, message_id: str, n: int) -> None:
+        """Wrap the body's key for one recipient in the portal; its row in ``deposits`` is the caller's.
 
-        def load(connection: Connection) -> Any:
-            return connection.execute(
-                select(bodies, messages.c.size, messages.c.digest, messages.c.ring_key, messages.c.data_key)
-                .join(messages, messages.c.id == bodies.c.message)
-                .where(bodies.c.message == message_id)
-            ).first()
-
-        row = await self.read(load)
+        Raises :class:`StoreCorrupt` where the message's own key is gone.
+        """
+        connection = transaction.connection
+        row = connection.execute(_KEY_OF, {"m": message_id}).first()
         if row is None or row.data_key is None:
-            raise StoreCorrupt(f"the body of {message_id} is not in the store")
+            raise StoreCorrupt(f"the key of {message_id} is not in the store")
         if self.ring.missing(row.ring_key):
-            await self.read(self.ring.load)
+            self.ring.load(connection)
         key = self.ring.unwrap(row.ring_key, row.data_key, data_key_purpose(message_id))
+        ring_key, wrapped = self.ring.wrap(key, _deposit_purpose(message_id, n))
+        connection.execute(insert(deposit_keys).values(message=message_id, n=n, ring_key=ring_key, data_key=wrapped))
+
+    def withdraw(self, transaction: Transaction, message_id: str, n: int) -> bool:
+        """Shred what lies in the portal for one recipient; with the last one that needs it, the body. Whether it lay.
+
+        Its row in ``deposits`` stays, with ``ends`` empty.
+        """
+        which = {"m": message_id, "r": n}
+        live = select(messages.c.live).where(messages.c.id == message_id).with_for_update()
+        in_queue = transaction.connection.execute(live).scalar()
+        if not transaction.connection.execute(_END_DEPOSIT, which).rowcount:
+            return False
+        transaction.connection.execute(_FORGET_DEPOSIT_KEY, which)
+        transaction.event("deleted", message=message_id, n=n)
+        transaction.count(DELETED, 1)
+        if not in_queue:
+            self.delete_body(transaction, message_id)
+        return True
+
+    async def body(self, message_id: str, deposit: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The accepted bytes of a message, in chunks; with ``deposit`` by the key of that recipient in the portal.
+
+        Raises :class:`StoreCorrupt` (see ``open_sealed``), also where the content is gone.
+        """
+        row, key = await self._opened(message_id, deposit)
         pieces = open_sealed(
             self.files,
             message=message_id,
@@ -214,6 +264,31 @@ class Store:
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+    async def _opened(self, message_id: str, deposit: int | None) -> tuple[Any, bytes]:
+        """Where the body is, and its key. Raises :class:`StoreCorrupt` where there is none."""
+        query = (
+            select(bodies, messages.c.size, messages.c.digest, messages.c.ring_key, messages.c.data_key)
+            .join(messages, messages.c.id == bodies.c.message)
+            .where(bodies.c.message == message_id)
+        )
+        purpose = data_key_purpose(message_id)
+        if deposit is not None:
+            query = (
+                select(bodies, messages.c.size, messages.c.digest, deposit_keys.c.ring_key, deposit_keys.c.data_key)
+                .join(messages, messages.c.id == bodies.c.message)
+                .join(deposit_keys, deposit_keys.c.message == bodies.c.message)
+                .where(
+                    bodies.c.message == message_id, deposit_keys.c.n == deposit, deposit_keys.c.data_key.is_not(None)
+                )
+            )
+            purpose = _deposit_purpose(message_id, deposit)
+        row = await self.read(lambda connection: connection.execute(query).first())
+        if row is None or row.data_key is None:
+            raise StoreCorrupt(f"the body of {message_id} is not in the store")
+        if self.ring.missing(row.ring_key):
+            await self.read(self.ring.load)
+        return row, self.ring.unwrap(row.ring_key, row.data_key, purpose)
 
     async def renew_ring_key(self) -> bool:
         """Make this quarter's ring key where it is due, and no other process has yet; whether one was made.
@@ -261,7 +336,10 @@ class Store:
         latest = self.clock.time() - RING_KEY_OVERLAP
 
         def job(transaction: Transaction) -> int:
-            in_use = select(messages.c.ring_key).where(messages.c.ring_key == ring_keys.c.id).exists()
+            in_use = (
+                select(messages.c.ring_key).where(messages.c.ring_key == ring_keys.c.id).exists()
+                | select(deposit_keys.c.ring_key).where(deposit_keys.c.ring_key == ring_keys.c.id).exists()
+            )
             stored = transaction.connection.execute(select(meta.c.value).where(meta.c.key == _LOOP_SECRET)).scalar_one()
             newest = select(func.max(ring_keys.c.id)).where(ring_keys.c.created <= latest).scalar_subquery()
             unused = ~in_use & (ring_keys.c.id != int.from_bytes(stored[:4], "big")) & (ring_keys.c.id < newest)
@@ -294,6 +372,10 @@ class Store:
         await asyncio.to_thread(self.reader.close)
         await asyncio.to_thread(self.files.close)
         self.incarnation.release()
+
+
+def _deposit_purpose(message_id: str, n: int) -> str:
+    return f"deposit/{message_id}/{n}"
 
 
 def _known_blobs(connection: Connection, names: Sequence[str]) -> set[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import QueueError
-from gateway.queue.states import LIVE, TABLE, TERMINAL, Notice, State, StateEvent, advance
+from gateway.queue.states import IN_QUEUE, LIVE, TABLE, TERMINAL, Notice, State, StateEvent, advance
 from gateway.store.schema import HELD, READY, WAITING
 from gateway.store.store import COUNTED_STATES
 
+#: What was recalled is at its end, unless it is given again before its content has gone.
+TAKEN_BACK = (State.RECALLED, StateEvent.RESTORE)
 PAIRS = [(state, event) for state in State for event in StateEvent]
 
 
@@ -19,7 +21,7 @@ def test_each_state_and_event_is_in_the_table_or_refused(state: State, event: St
         with pytest.raises(QueueError, match=f"{state} cannot {event}"):
             advance(state, event)
         return
-    assert state in LIVE
+    assert state in LIVE or (state, event) == TAKEN_BACK
     assert advance(state, event) == known
     silent = advance(state, event, can_tell=False)
     if known.notice is Notice.FAILURE:
@@ -29,10 +31,10 @@ def test_each_state_and_event_is_in_the_table_or_refused(state: State, event: St
         assert silent == known
 
 
-def test_states_are_live_or_terminal_and_nothing_leaves_a_terminal_one() -> None:
+def test_states_are_live_or_terminal_and_only_a_recall_is_taken_back() -> None:
     assert set(State) == LIVE | TERMINAL
     assert not LIVE & TERMINAL
-    assert not {state for state, _ in TABLE} & TERMINAL
+    assert {entry for entry in TABLE if entry[0] in TERMINAL} == {TAKEN_BACK}
 
 
 def reachable(state: State) -> set[State]:
@@ -50,8 +52,9 @@ def test_every_live_state_can_end(state: State) -> None:
     assert any(source is state for source, _ in TABLE)
 
 
-def test_states_of_the_portal_cannot_be_reached_before_there_is_one() -> None:
-    assert LIVE - reachable(State.QUEUED) == {State.NOTICING, State.DEPOSITED}
+def test_every_state_can_be_reached_and_only_the_portal_is_outside_the_queue() -> None:
+    assert reachable(State.QUEUED) == set(State) - {State.DROPPED}
+    assert {State.NOTICING, State.DEPOSITED} == LIVE - IN_QUEUE
 
 
 def test_the_store_knows_the_same_live_states() -> None:
