@@ -42,6 +42,7 @@ VERBS = MappingProxyType(
         "policy": ("gateway.cli.policy:policy", "Run the policy's own tests; print its JSON Schema."),
         "queue": ("gateway.cli.queue:queue", "Look at waiting mail, retry, hold, release or cancel it."),
         "probe": ("gateway.cli.probe:probe", "What mail to a domain would meet: hosts, TLS, certificates, assurance."),
+        "portal": ("gateway.cli.portal:portal", "What lies in the portal: list, recall, restore, extend."),
         "trace": ("gateway.cli.trace:trace", "The life of a message, per recipient."),
         "store": ("gateway.cli.store:store", "Look after the store."),
         "doctor": ("gateway.cli.doctor:doctor", "Check the surroundings: DNS, network, clock, certificates, disk."),

@@ -76,7 +76,7 @@ def explain(
     message = _written(origin, to, subject or "") if file is None else _read(file)
     asked = _asked(loaded, message, origin, to, connector)
     probes = {} if offline else asyncio.run(_probe(loaded, to))
-    found = preview(asked.policy, asked.facts, to, probes)
+    found = preview(asked.policy, asked.facts, to, probes, loaded.settings)
     if context.json:
         context.print_json(explained_as_json(asked, found, with_text=show_text))
     else:

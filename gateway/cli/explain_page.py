@@ -11,7 +11,7 @@ from gateway.config.inbound import Connector, Stage
 from gateway.config.model import Settings
 from gateway.delivery.preview import Preview
 from gateway.delivery.signing import foretell
-from gateway.mail.protection import Disposition
+from gateway.mail.protection import Assurance, Disposition
 from gateway.policy import MessageFacts, Policy
 from gateway.policy.examine import Passage, masked, passages
 
@@ -138,6 +138,7 @@ def _recipient(page: Page, preview: Preview, signature: str | None) -> None:
     for address in requirement.notify:
         page.fact("tells", address)
     _evidence(page, preview)
+    _portal(page, preview)
     for remedy in preview.remedies:
         page.fact("they could", f"{remedy.host}: {remedy.advice.missing}: {remedy.advice.remedy}")
 
@@ -156,6 +157,24 @@ def _evidence(page: Page, preview: Preview) -> None:
     page.fact(
         "", f"{tls['version']} {tls['cipher']}{group}, {tls['assurance']}; chain: {tls['chain']}; name: {tls['name']}"
     )
+
+
+def _portal(page: Page, preview: Preview) -> None:
+    """How the recipient would come to what lies in the portal."""
+    way = preview.portal
+    if way is None:
+        return
+    page.fact("notice", "a link, and a code by mail, open it" if way.phrase is not True else "a link by mail")
+    if way.attained is None:
+        page.fact("", f"the code alone, where its mail travels by TLS that is {way.needs} or better")
+    elif way.phrase:
+        travels = "in clear" if way.attained is Assurance.NONE else f"by TLS that is only {way.attained}"
+        page.fact(
+            "phrase",
+            f"mail to them travels {travels}, and {way.needs} is needed: a code is not enough. The sender is mailed "
+            "four words to tell them by phone",
+            style="yellow",
+        )
 
 
 def _text(page: Page, asked: Explained) -> None:

@@ -19,7 +19,7 @@ from gateway.delivery.target import TlsPolicy
 from gateway.delivery.verdict import cannot, summed_up
 from gateway.mail.attempt import Failure, Stage, Verdict
 from gateway.mail.protection import Assurance, Capability, Method, Requirement
-from gateway.protect.choose import unavailable
+from gateway.protect.choose import NO_PORTAL, unavailable
 
 __all__ = [
     "Outlook",
@@ -167,15 +167,15 @@ def worst_assurance(probe: DomainProbe) -> Assurance | None:
     return min(levels, default=None)
 
 
-def capabilities(requirement: Requirement, probe: DomainProbe) -> dict[Method, Capability]:
+def capabilities(requirement: Requirement, probe: DomainProbe, no_portal: str = NO_PORTAL) -> dict[Method, Capability]:
     """What :func:`gateway.protect.choose.choose` is to know for the choice that a delivery would come to.
 
     A method that would carry the mail is possible. One whose failure is definite cannot; one whose failure may pass
     (``assurance``) cannot once it has lasted for ``fallback_after``: not definite. Where the failure is temporary or
     final nothing is known against the method, because a delivery waits, or bounces, under it and takes no other one:
-    ask :func:`obstacle` for that.
+    ask :func:`obstacle` for that. ``no_portal``: why it cannot lie in the portal; "" where it can.
     """
-    known = unavailable()
+    known = unavailable(no_portal)
     for method in _CARRIED:
         if method not in requirement.methods:
             continue

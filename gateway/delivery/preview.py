@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.config.model import Settings
 from gateway.delivery.advice import Advice, advice
 from gateway.delivery.outlook import capabilities, carrier, obstacle
 from gateway.delivery.probed import DomainProbe
@@ -17,9 +18,10 @@ from gateway.mail.address import Address
 from gateway.mail.attempt import Failure, Verdict
 from gateway.mail.protection import Assurance, Decision, Disposition, Method, Requirement
 from gateway.policy import MessageFacts, Policy, evaluate
+from gateway.portal.depositor import needs_of, portal_obstacle
 from gateway.protect.choose import choose, unavailable
 
-__all__ = ["Preview", "Remedy", "preview"]
+__all__ = ["PortalWay", "Preview", "Remedy", "preview"]
 
 _CARRIED = (Method.TLS, Method.PLAIN)
 
@@ -38,11 +40,33 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True)
+class PortalWay:
+    """What the way of a notice and a code is worth: ``attained`` by a session of now (None: nobody looked).
+
+    ``needs``: what it has to reach for the code alone to open the message.
+    """
+
+    needs: Assurance
+    attained: Assurance | None
+
+    @property
+    def phrase(self) -> bool | None:
+        """Whether the sender would be mailed an access phrase to tell; None: not known."""
+        return None if self.attained is None else self.attained < self.needs
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"needs", "attained", "phrase"}``."""
+        attained = None if self.attained is None else str(self.attained)
+        return {"needs": str(self.needs), "attained": attained, "phrase": self.phrase}
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """One recipient's outcome.
 
     ``obstacle``: why the chosen method would fail now, None where it would not, or nobody looked. ``evidence``: where
-    the message would go, and what that session showed to the probe.
+    the message would go, and what that session showed to the probe. ``portal``: how its notice would travel, where it
+    would lie in the portal.
     """
 
     recipient: Address
@@ -51,6 +75,7 @@ class Preview:
     evidence: Mapping[str, Any] | None = None
     remedies: tuple[Remedy, ...] = ()
     probed: bool = False
+    portal: PortalWay | None = None
 
     @property
     def outcome(self) -> str:
@@ -71,6 +96,7 @@ class Preview:
             **told,
             "outcome": self.outcome,
             "obstacle": None if self.obstacle is None else str(self.obstacle),
+            "portal": None if self.portal is None else self.portal.as_json(),
             "remedies": [remedy.as_json() for remedy in self.remedies],
             "copy_to": list(self.decision.requirement.copy_to),
             "notify": list(self.decision.requirement.notify),
@@ -78,17 +104,42 @@ class Preview:
 
 
 def preview(
-    policy: Policy, facts: MessageFacts, recipients: Sequence[Address], probes: Mapping[str, DomainProbe]
+    policy: Policy,
+    facts: MessageFacts,
+    recipients: Sequence[Address],
+    probes: Mapping[str, DomainProbe],
+    settings: Settings,
 ) -> list[Preview]:
     """The outcome for each; ``probes`` by domain, for a domain without one nothing is known of its hosts."""
-    return [
-        _one(evaluate(policy, replace(facts, recipient=recipient)), recipient, probes.get(recipient.domain))
-        for recipient in recipients
-    ]
+    no_portal = portal_obstacle(settings, facts.sender)
+    found = []
+    for recipient in recipients:
+        requirement = evaluate(policy, replace(facts, recipient=recipient))
+        one = _one(requirement, recipient, probes.get(recipient.domain), no_portal)
+        if one.decision.method is Method.PORTAL:
+            probe = probes.get(recipient.domain)
+            failed = None if probe is None else obstacle(probe, Method.PLAIN, Assurance.NONE)
+            final = failed is not None and failed.failure.verdict is Verdict.FINAL
+            one = replace(
+                one,
+                portal=_portal(needs_of(settings, requirement), probe),
+                obstacle=failed.failure if failed is not None and final else None,  # its notice could not be delivered
+            )
+        found.append(one)
+    return found
 
 
-def _one(requirement: Requirement, recipient: Address, probe: DomainProbe | None) -> Preview:
-    known = unavailable() if probe is None else capabilities(requirement, probe)
+def _portal(needs: Assurance, probe: DomainProbe | None) -> PortalWay:
+    """How notice and code would travel: mail of our own takes the strongest TLS that a host offers."""
+    if probe is None:
+        return PortalWay(needs, None)
+    shown = _evidence(probe, Method.PLAIN, Assurance.NONE)
+    tls = None if shown is None else shown["tls"]
+    return PortalWay(needs, Assurance.NONE if tls is None else Assurance.parse(tls["assurance"]))
+
+
+def _one(requirement: Requirement, recipient: Address, probe: DomainProbe | None, no_portal: str) -> Preview:
+    known = unavailable(no_portal) if probe is None else capabilities(requirement, probe, no_portal)
     decision = choose(requirement, known)
     if probe is None:
         return Preview(recipient, decision)

@@ -119,12 +119,21 @@ class Depositor:
         )
 
     def remind(
-        self, transaction: Transaction, settings: Settings, message: Message, n: int, recipient: Address, expires: float
-    ) -> None:
-        """Another notice, as a reminder; what becomes of it changes nothing."""
+        self,
+        transaction: Transaction,
+        settings: Settings,
+        message: Message,
+        n: int,
+        recipient: Address,
+        expires: float,
+        *,
+        reminder: bool = True,
+    ) -> str:
+        """Another notice; its id. What becomes of it changes nothing unless the caller writes it down."""
         stamp = Stamp(new_id(transaction.now), settings.hostname, transaction.now)
-        notice = self._notice(settings, message, n, recipient, expires, stamp, reminder=True)
+        notice = self._notice(settings, message, n, recipient, expires, stamp, reminder=reminder)
         insert_message(transaction, self.store, notice, expire=settings.delivery.retry.expire)
+        return stamp.id
 
     def _notice(
         self,

@@ -8,10 +8,11 @@ then it can be taken back. The state of the recipient follows ``gateway.queue.st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, tuple_, update
 
 from gateway.errors import QueueError
 from gateway.mail.protection import Assurance
@@ -23,6 +24,7 @@ from gateway.store.store import Store
 from gateway.store.writer import Transaction
 
 __all__ = [
+    "PAGE",
     "UNDO",
     "Deposit",
     "by_address",
@@ -34,6 +36,7 @@ __all__ = [
     "insert_deposit",
     "mark_noticed",
     "mark_opened",
+    "page",
     "recall",
     "restore",
     "set_phrase",
@@ -44,6 +47,8 @@ __all__ = [
 UNDO: Final = 300.0
 #: Entries of an inbox, newest first.
 _INBOX: Final = 500
+#: Deposits in one read of a listing.
+PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,38 @@ def by_notice(connection: Connection, notice: str) -> Deposit | None:
     """The deposit that this message of ours tells of."""
     row = connection.execute(_COLUMNS.where(deposits.c.notice == notice).limit(1)).first()
     return None if row is None else _deposit(row)
+
+
+def page(
+    connection: Connection,
+    *,
+    ids: Sequence[tuple[str, int | None]] = (),
+    to: str = "",
+    sender: str = "",
+    gone: bool = False,
+    after: tuple[str, int] = ("", 0),
+    most: int = PAGE,
+) -> list[Deposit]:
+    """What lies there behind ``after``, oldest first; all that is given must fit. ``gone``: also what has ended.
+
+    What is named by id is found though it has ended. ``to`` and ``sender`` are whole addresses.
+    """
+    query = _COLUMNS.order_by(deposits.c.message, deposits.c.n).limit(most)
+    query = query.where(tuple_(deposits.c.message, deposits.c.n) > tuple_(*after))
+    if ids:
+        query = query.where(
+            or_(*(
+                deposits.c.message == message if n is None else (deposits.c.message == message) & (deposits.c.n == n)
+                for message, n in ids
+            ))
+        )  # fmt: skip
+    elif not gone:
+        query = query.where(ENDING)
+    if to:
+        query = query.where(deposits.c.key == to)
+    if sender:
+        query = query.where(messages.c.sender == sender)
+    return [_deposit(row) for row in connection.execute(query)]
 
 
 def due_to_end(connection: Connection, now: float, most: int) -> list[Deposit]:
