@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from gateway.config.organisations import Organisation, OrganisationDomain
 from gateway.config.section import Section

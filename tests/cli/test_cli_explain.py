@@ -116,7 +116,7 @@ async def test_what_its_host_lacks_is_told_with_what_they_would_have_to_do(tmp_p
     passed = {entry["method"]: entry for entry in found["passed_over"]}
     assert passed["tls"]["definite"] is True
     assert "chain: self-signed" in passed["tls"]["reason"]
-    assert passed["portal"]["reason"] == "not available in this version"
+    assert passed["portal"]["reason"] == "no portal is set up (portal.url)"
     (remedy,) = found["remedies"]
     assert (remedy["method"], remedy["host"], remedy["level"]) == ("tls", "mx.weak.example", "verified")
     assert "a CA that everybody trusts" in remedy["remedy"]
