@@ -10,4 +10,5 @@
 8. ``counts``, ``codes``, ``sessions`` - limits that survive restarts; sign-in; who reads
 9. ``mailbox``   - all of it, as the pages see it
 10. ``operate``  - what operators do: list, show, recall, restore, extend
+11. ``reading``  - a message as something to look at in a browser: parts, document, downloads (pure)
 """

@@ -13,9 +13,10 @@ side by side, for text that a table throws out before itself ("foster parenting"
 from __future__ import annotations
 
 import re
-from html import unescape
 from typing import NamedTuple
 from urllib.parse import unquote
+
+from gateway.mail.content.html_tags import ATTRIBUTE, COMMENT_END, SPACE, TAG, unescaped
 
 __all__ = ["HtmlText", "html_text"]
 
@@ -35,19 +36,7 @@ _MAX_DATA = 200
 _MAX_KNOWN = 1000
 _FLUSH = 8192
 
-_SPACE = r"\t\n\f\r "
-_NAME = rf"[a-zA-Z][^{_SPACE}/>]*+"
-# One attribute, or the white space and slashes between two. A quoted value that never ends is taken as unquoted: the
-# standard drops all that follows, we read it.
-_VALUE = rf"[{_SPACE}]*+=[{_SPACE}]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^{_SPACE}>\"'][^{_SPACE}>]*+)"
-_INSIDE = rf"(?:[{_SPACE}/]++|(?:=[^{_SPACE}/>=]*+|[^{_SPACE}/>=]++)(?:{_VALUE})?+){{0,400}}+"
-_TAG = re.compile(rf"<(/?)({_NAME})({_INSIDE})(>?)")
-_ATTRIBUTE = re.compile(
-    rf"([^{_SPACE}/>=]++)[{_SPACE}]*+(?:=[{_SPACE}]*+(?:\"([^\"]*+)\"|'([^']*+)'|([^{_SPACE}>]++)))?+"
-)
 _ROUGH_TAG = re.compile(r"<[^<>]*>")
-_LONG_REFERENCE = re.compile(r"&#(?:0*+([0-9]++)|[xX]0*+([0-9a-fA-F]++));?")
-_HAS_LONG_REFERENCE = re.compile(r"&#(?:[0-9]{8}|[xX][0-9a-fA-F]{8})")
 
 _BLOCK_NAMES = (
     "address article aside blockquote body br caption center col colgroup dd details dialog dir div dl dt fieldset "
@@ -205,7 +194,7 @@ class _Reading:
 
     def _tag(self, html: str, start: int, depth: int) -> int:
         """Whatever begins with the bracket at ``start``. Where to go on."""
-        match = _TAG.match(html, start)
+        match = TAG.match(html, start)
         if match is None:
             return self._declaration(html, start, depth)
         closing, name, attributes, end = match.groups()
@@ -248,11 +237,8 @@ class _Reading:
     def _comment(self, html: str, start: int, depth: int) -> int:
         if html.startswith(">", start) or html.startswith("->", start):
             return html.index(">", start) + 1
-        end = html.find("-->", start)
-        other = html.find("--!>", start, len(html) if end < 0 else end)
-        stop, after = (end, end + 3) if other < 0 else (other, other + 4)
-        if stop < 0:
-            stop = after = len(html)
+        end = COMMENT_END.search(html, start)
+        stop, after = (len(html), len(html)) if end is None else end.span()
         content = html[start:stop]
         if content.lstrip().startswith("[if") and depth < 2:  # Outlook reads on, nobody else does
             self._mute()
@@ -374,7 +360,7 @@ class _Reading:
     def _attributes(self, name: str, attributes: str) -> tuple[str, bool]:
         """Note what people read in attributes. The style, and whether the element is hidden."""
         style, hidden = "", False
-        for match in _ATTRIBUTE.finditer(attributes):
+        for match in ATTRIBUTE.finditer(attributes):
             key = match[1].lower()
             value = match[2] or match[3] or match[4] or ""
             if key == "style":
@@ -413,27 +399,16 @@ def _end_of_raw(html: str, name: str, position: int) -> int:
     return len(html) if match is None else match.start()
 
 
-_END_SCRIPT = re.compile(rf"</script(?=[{_SPACE}/>])", re.IGNORECASE)
-_END_STYLE = re.compile(rf"</style(?=[{_SPACE}/>])", re.IGNORECASE)
+_END_SCRIPT = re.compile(rf"</script(?=[{SPACE}/>])", re.IGNORECASE)
+_END_STYLE = re.compile(rf"</style(?=[{SPACE}/>])", re.IGNORECASE)
 
 
 def _unescaped(text: str) -> str:
-    """Character references decoded. Python's own decoder raises for numbers of thousands of digits."""
+    """Character references decoded, our own marks not among them."""
     if "&" not in text:
         return text
-    if "&#" not in text:
-        return unescape(text)
-    if _HAS_LONG_REFERENCE.search(text) is not None:
-        text = _LONG_REFERENCE.sub(_reference, text)
-    text = unescape(text)
+    text = unescaped(text)
     return text if _MARKS.search(text) is None else _CONTROLS.sub("", text)
-
-
-def _reference(match: re.Match[str]) -> str:
-    digits = match[1] or match[2]
-    if len(digits) > 8:
-        return "\ufffd"
-    return f"&#{digits};" if match[1] else f"&#x{digits};"
 
 
 def _settled(marked: str) -> str:

@@ -17,7 +17,7 @@ MAX_HEADER = 1_048_576
 
 #: The fields that say how to read, or that people read.
 _FIELD = re.compile(
-    rb"\n(content-(?:type|transfer-encoding|disposition|description)|subject|comments|keywords|thread-topic|from|to|cc"
+    rb"\n(content-(?:type|transfer-encoding|disposition|description|id)|subject|comments|keywords|thread-topic|from|to|cc"
     rb"|reply-to|organization)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)",
     re.IGNORECASE,
 )
