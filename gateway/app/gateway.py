@@ -46,6 +46,7 @@ from gateway.portal.aftermath import Aftermath
 from gateway.portal.keeper import Keeper
 from gateway.queue.queue import Queue
 from gateway.scanning import Scanners
+from gateway.store.keyring import Kek
 from gateway.store.store import Store
 
 __all__ = ["DRAIN", "Gateway", "Prepared", "loop_key", "refuse_unchangeable"]
@@ -63,11 +64,12 @@ def loop_key(secret: bytes) -> bytes:
 
 def refuse_unchangeable(old: Settings, fresh: Settings) -> None:
     """Raise :class:`GatewayError` where a reload would change what only a restart can."""
+    store = old.store.model_copy(update={"keys": fresh.store.keys})  # these may come and go
     changed = [
         name
         for name, before, after in (
             ("data_dir", old.data_dir, fresh.data_dir),
-            ("store", old.store, fresh.store),
+            ("store", store, fresh.store),
             ("metrics", old.metrics, fresh.metrics),
             ("hostname", old.hostname, fresh.hostname),
             ("workers", old.workers, fresh.workers),
@@ -87,6 +89,7 @@ class Prepared:
     current: Current
     resolver: DnsResolver
     terms: Terms
+    keks: Sequence[Kek] | None  #: where the configuration names others than before
 
     @property
     def digest(self) -> str:
@@ -299,8 +302,12 @@ class Gateway:
         loaded = await asyncio.to_thread(self.load, self.config)
         trust = await asyncio.to_thread(Trust.load, loaded.settings.tls.trust)
         refuse_unchangeable(self._current.settings, loaded.settings)
+        keks = await asyncio.to_thread(self._store.other_keks, self._current.settings, loaded.settings)
         return Prepared(
-            Current(loaded, trust), DnsResolver(loaded.settings.dns, self.clock), self._ingress.prepare(loaded.settings)
+            Current(loaded, trust),
+            DnsResolver(loaded.settings.dns, self.clock),
+            self._ingress.prepare(loaded.settings),
+            keks,
         )
 
     async def adopt(self, prepared: Prepared, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
@@ -311,6 +318,7 @@ class Gateway:
         settings = prepared.current.settings
         await self._ingress.adopt(settings, prepared.terms, sockets)
         self._current = prepared.current
+        self._store.use_keks(prepared.keks)
         self._store.space.floor = settings.limits.free_space
         self._resolver.use(prepared.resolver)
         self._note_stages(settings)

@@ -35,6 +35,7 @@ from gateway.ingress.certificates import ServerCertificate
 from gateway.observe.metrics import Metrics
 from gateway.policy.bundle import Loaded
 from gateway.queue.timekeeping import Timekeeper
+from gateway.store.keyring import Kek
 from gateway.store.store import Store
 from gateway.web import Access, Face, PublicUrl, Route, Visit, WebServer, app_of
 
@@ -93,6 +94,7 @@ class Prepared:
     loaded: Loaded
     certificate: ServerCertificate | None
     app: ASGIApp
+    keks: Sequence[Kek] | None = None  #: where the configuration names others than before
 
     @property
     def digest(self) -> str:
@@ -184,11 +186,13 @@ class WebRooms:
         loaded = await asyncio.to_thread(self.load, self.config)
         refuse_unchangeable(self._current.loaded.settings, loaded.settings)
         certificate = await asyncio.to_thread(_certificate_of, loaded.settings)
-        return Prepared(loaded, certificate, self._app(loaded))
+        keks = await asyncio.to_thread(self._store.other_keks, self._current.loaded.settings, loaded.settings)
+        return Prepared(loaded, certificate, self._app(loaded), keks)
 
     async def adopt(self, prepared: Prepared, _sockets: Sockets | None = None) -> None:
         """Work by this from the next request on."""
         self._current = prepared
+        self._store.use_keks(prepared.keks)
         self._server.app = prepared.app
         self._store.space.floor = prepared.loaded.settings.limits.free_space
         self._certificate_problem = ""

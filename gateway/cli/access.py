@@ -22,7 +22,7 @@ from gateway.queue.views import PAGE, Filter, select_recipients
 from gateway.store.database import Reader, database_path, open_engine
 from gateway.store.store import Store
 
-__all__ = ["open_queue", "operator", "pages", "quiet", "reading"]
+__all__ = ["open_queue", "operator", "pages", "quiet", "reading", "require_store"]
 
 
 def operator(given: str = "") -> str:
@@ -44,7 +44,8 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
-def _require_store(settings: Settings) -> None:
+def require_store(settings: Settings) -> None:
+    """Raise :class:`StoreError` where there is no store yet, or not one for this user."""
     path = database_path(settings.data_dir)
     if not settings.store.url.is_sqlite:
         return
@@ -58,7 +59,7 @@ def _require_store(settings: Settings) -> None:
 def reading(context: CliContext) -> Iterator[Reader]:
     """A reader of the store. Each read is a transaction of its own. Raises :class:`StoreError`."""
     settings = context.load().settings
-    _require_store(settings)
+    require_store(settings)
     reader = Reader(open_engine(settings.store.database, settings.data_dir, writes=False))
     try:
         yield reader
@@ -83,7 +84,7 @@ async def open_queue(context: CliContext) -> AsyncIterator[Queue]:
     """The queue, for a verb that changes something. Each use is a writer of its own with its own event stream."""
     quiet()
     settings = context.load().settings
-    _require_store(settings)
+    require_store(settings)
     clock = SystemClock()
     store = Store.open(settings, clock)
     queue = Queue.over(store, lambda: settings, clock)

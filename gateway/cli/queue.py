@@ -55,14 +55,21 @@ def _filters(function: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(function)
     def verb(
-        *args: Any, ids: tuple[str, ...], to: str, domain: str, sender: str, states: tuple[str, ...], **kwargs: Any
+        *args: Any,
+        ids: tuple[str, ...],
+        to: str,
+        domain: str,
+        sender: str,
+        states: tuple[str, ...],
+        held_for: str,
+        **kwargs: Any,
     ) -> int:
         try:
             for text in ids:
                 parse_id(text)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        wanted = Filter(ids, frozenset(State(state) for state in states), to, sender, domain)
+        wanted = Filter(ids, frozenset(State(state) for state in states), to, sender, domain, held_for=held_for)
         return function(*args, wanted=wanted, **kwargs)
 
     found: Any = verb
@@ -79,6 +86,7 @@ def _filters(function: Callable[..., int]) -> Callable[..., int]:
             metavar="STATE",
             help="Only this state, such as held; more than once for several.",
         ),
+        click.option("--held-for", default="", metavar="REASON", help="Only what is held for this reason, as listed."),
     ):
         found = option(found)
     checked: Callable[..., int] = found
@@ -240,7 +248,7 @@ def _bulk(
 ) -> int:
     """Do ``act`` to every recipient that fits; says how many first, and asks. ``end`` comes last, whatever happens."""
     if wanted.empty:
-        raise click.UsageError("say which: IDs, --to, --domain, --from or --state")
+        raise click.UsageError("say which: IDs, --to, --domain, --from, --state or --held-for")
     with reading(context) as reader:
         rows = [row for page in pages(reader, wanted) for row in page]
     if not rows:

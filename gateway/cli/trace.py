@@ -205,7 +205,7 @@ def _print_attempt(paper: _Paper, event: dict[str, Any], number: int) -> None:
 #: What a person learns from the other lines already.
 _KNOWN = frozenset(
     {"event", "requirement", "passed_over", "state", "methods", "tls", "method", "losses", "owner"}
-    | {"content", "before", "after", "allow_weaker"}
+    | {"content", "before", "after", "allow_weaker", "made"}
 )
 
 
@@ -250,7 +250,7 @@ def _plain(value: object) -> str:
 def _facts(kind: str, data: dict[str, Any]) -> list[str]:
     """What happened, in words; fields that are not known here as ``name=value``."""
     found = []
-    if data.get("event") in ("release", "retry", "lost", "unclaim", "hold_expire"):
+    if data.get("event") in ("release", "retry", "lost", "unclaim", "hold_expire", "brought_back"):
         found.append(
             {
                 "release": "released",
@@ -258,6 +258,7 @@ def _facts(kind: str, data: dict[str, Any]) -> list[str]:
                 "lost": "the worker that had it ended",
                 "unclaim": "given back untouched, the gateway was stopping",
                 "hold_expire": "nobody released it in time",
+                "brought_back": f"it came back from the backup of {moment(data.get('made', 0.0))}",
             }[data["event"]]
         )
     for name, value in data.items():

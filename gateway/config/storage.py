@@ -172,7 +172,8 @@ class Store(Section):
     keys: tuple[KeySource, ...] = Field(default=(KeySource("file", "kek.key"),), min_length=1)
     """Key-encryption keys: `file:PATH` (relative to `data_dir`), `${VARIABLE}` or `credential:NAME` (systemd). The
     first one wraps, the others can still be read. A file is made only while the store holds nothing - back it up:
-    without it the store cannot be read. Change the first one only with `gateway store rotate-key`."""
+    without it the store cannot be read. A new first key wraps only after `gateway store rotate-key`; a reload takes
+    changes of this list."""
 
     @property
     def database(self) -> str:

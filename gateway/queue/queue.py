@@ -59,6 +59,7 @@ _HOLD_BATCH = 50
 _HELD_WORDS = {
     "poison": "It was set aside because of repeated faults while it was processed, and was not released in time.",
     "corrupt": "It was set aside because it was damaged in our storage. Please send it again.",
+    "restored": "The mail gateway was restored from a backup while it waited. It may have been delivered before.",
 }
 _HELD_BY_POLICY = "It was held for approval by your organisation, and nobody approved it in time."
 #: What no retry ever waits above its longest wait.

@@ -63,6 +63,7 @@ class StateEvent(StrEnum):
     RETRY = "retry"  # an operator wants it tried now
     UNCLAIM = "unclaim"  # given back untouched: the daemon stops
     LOST = "lost"  # its worker died
+    BROUGHT_BACK = "brought_back"  # the store was restored from a backup: it may have ended since
     DEPOSIT = "deposit"  # it lies in the portal now, and its notice is on the way
     NOTICED = "noticed"  # the notice was accepted by the recipient's mail system
     NOTICE_FAIL = "notice_fail"  # the notice was refused for good, or came back
@@ -105,6 +106,10 @@ TABLE: dict[tuple[State, StateEvent], Transition] = {
     (State.DELIVERING, StateEvent.HOLD): Transition(State.HELD),
     (State.DELIVERING, StateEvent.UNCLAIM): Transition(State.QUEUED),
     (State.DELIVERING, StateEvent.LOST): Transition(State.DEFERRED),
+    (State.QUEUED, StateEvent.BROUGHT_BACK): Transition(State.HELD),
+    (State.DEFERRED, StateEvent.BROUGHT_BACK): Transition(State.HELD),
+    (State.DELIVERING, StateEvent.BROUGHT_BACK): Transition(State.HELD),
+    (State.HELD, StateEvent.BROUGHT_BACK): Transition(State.HELD),
     (State.HELD, StateEvent.RELEASE): Transition(State.QUEUED),
     (State.HELD, StateEvent.HOLD_EXPIRE): Transition(State.BOUNCED, Notice.FAILURE),
     (State.HELD, StateEvent.CANCEL): Transition(State.CANCELLED, Notice.FAILURE),

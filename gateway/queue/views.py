@@ -63,6 +63,7 @@ class Filter:
     sender: str = ""
     domain: str = ""
     since: float | None = None
+    held_for: str = ""
 
     @property
     def empty(self) -> bool:
@@ -89,6 +90,8 @@ def _filtered(wanted: Filter) -> Select[Any]:
         query = query.where(recipients.c.domain == wanted.domain.lower())
     if wanted.sender:
         query = query.where(messages.c.sender == wanted.sender)
+    if wanted.held_for:
+        query = query.where(recipients.c.state == str(State.HELD), recipients.c.hold_reason == wanted.held_for)
     if wanted.since is not None:
         query = query.where(messages.c.received >= wanted.since)
     return query

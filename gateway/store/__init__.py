@@ -12,4 +12,6 @@
 10. ``space``              - the free-space floor
 11. ``counting``, ``whereabouts`` - what several gateways on one database must agree about
 12. ``store``              - all of it, opened in order
+13. ``backup``, ``hotcopy``, ``backup_lock``, ``manifest`` - a backup while others write
+14. ``restore``            - putting one back where no store is
 """

@@ -49,6 +49,8 @@ _WAITING = 10_000
 _PAGE = 1000
 #: Seconds that the end waits for removals.
 _LAST_REMOVALS = 10.0
+#: Seconds between two looks whether a backup is over that may need what is to be removed.
+_BACKUP_LOOK = 1.0
 
 
 def open_bucket(bucket: Bucket, settings: S3) -> S3Store:
@@ -101,8 +103,10 @@ class BlobObjects:
     executor: Executor | None
     turn: asyncio.Semaphore
 
-    def __init__(self, client: S3Store, store_id: str) -> None:
+    def __init__(self, client: S3Store, store_id: str, is_backing_up: Callable[[], bool] = lambda: False) -> None:
         self._client = client
+        self._is_backing_up = is_backing_up
+        self._ends = threading.Event()
         self._root = store_id
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
         self.turn = asyncio.Semaphore(_THREADS // 2)  # the others are for those that read
@@ -165,7 +169,15 @@ class BlobObjects:
 
     def _run_removals(self) -> None:
         while (name := self._removals.get()) is not None:
-            self._delete(name)
+            while self._is_backing_up() and not self._ends.wait(_BACKUP_LOOK):
+                pass
+            if self._is_backing_up():
+                _log.warning("body_left_behind", body=name, error="a backup is being made")
+            else:
+                self._delete(name)
+
+    def remove_aside(self) -> None:
+        """See :meth:`Blobs.remove_aside`: what a backup needs is removed later, not put aside."""
 
     def _delete(self, name: str) -> bool:
         import obstore
@@ -208,6 +220,7 @@ class BlobObjects:
 
     def close(self) -> None:
         """See :meth:`Blobs.close`; what waits to be removed gets a moment."""
+        self._ends.set()
         try:
             self._removals.put_nowait(None)
         except queue.Full:

@@ -2,6 +2,9 @@
 
 A body file is made with O_EXCL under a temporary name in its final directory, streamed, synced, renamed, the directory
 synced - and only then may a row name it. Objects in S3-compatible storage: see ``blob_objects``.
+
+While a backup is being made (``backup_lock``) a file that no row names any more is put aside, so that the backup finds
+what its moment names; the next look of whoever sweeps removes it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ __all__ = ["BlobFiles", "BlobReader", "BlobWriter", "Blobs"]
 _AT_ONCE = 4
 #: Sealed bytes read at once.
 _READ_SIZE = 256 * 1024
+#: Where files lie that only a backup still needs, below the directory of bodies.
+_ASIDE = "aside"
 
 
 class BlobWriter(Protocol):
@@ -81,6 +86,10 @@ class Blobs(Protocol):
         """Remove a body that no row names any more; does not wait for a network. What stays behind is swept later."""
         ...
 
+    def remove_aside(self) -> None:
+        """Remove what was only kept for a backup that is over. Blocks."""
+        ...
+
     def old(self, than: float) -> Iterator[list[str]]:
         """The names of what was last changed before ``than`` (epoch seconds), a part at a time. Blocks."""
         ...
@@ -136,9 +145,12 @@ class BlobFiles:
 
     executor: Executor | None = None
 
-    def __init__(self, root: Path, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self, root: Path, fail: Callable[[str], None], is_backing_up: Callable[[], bool] = lambda: False
+    ) -> None:
         self._root = root
         self._fail = fail
+        self._is_backing_up = is_backing_up
         self.turn = asyncio.Semaphore(_AT_ONCE)
 
     def prepare(self) -> None:
@@ -149,7 +161,7 @@ class BlobFiles:
         try:
             self._root.mkdir(mode=0o700, exist_ok=True)
             self._sync_directory(self._root.parent)
-            for directory in self.directories():
+            for directory in (*self.directories(), self._root / _ASIDE):
                 directory.mkdir(mode=0o700, exist_ok=True)
             self._sync_directory(self._root)
         except OSError as error:
@@ -173,12 +185,14 @@ class BlobFiles:
 
     def open(self, name: str, size: int) -> BlobReader:  # noqa: ARG002  a file knows where it ends
         """See :meth:`Blobs.open`."""
-        try:
-            return _FileReader(os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC))
-        except FileNotFoundError:
-            raise StoreCorrupt(f"the body file of {name} is gone") from None
-        except OSError as error:
-            raise StoreError(f"the body file of {name} cannot be read: {error.strerror}") from error
+        for path in (self.path(name), self._root / _ASIDE / name):
+            try:
+                return _FileReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreError(f"the body file of {name} cannot be read: {error.strerror}") from error
+        raise StoreCorrupt(f"the body file of {name} is gone")
 
     def write(self, handle: int, data: bytes | bytearray) -> None:
         """Write all of ``data``. Raises :class:`StoreError`; where the medium failed, the store fails."""
@@ -212,7 +226,19 @@ class BlobFiles:
 
     def remove(self, name: str) -> None:
         """Remove a blob that no row names any more; one that is gone already is fine."""
+        if self._is_backing_up():
+            with suppress(OSError):  # an orphan, swept at a later start
+                self.path(name).rename(self._root / _ASIDE / name)
+            return
         self._unlink(self.path(name))
+
+    def remove_aside(self) -> None:
+        """See :meth:`Blobs.remove_aside`."""
+        with suppress(OSError):
+            for path in (self._root / _ASIDE).iterdir():
+                if self._is_backing_up():
+                    return
+                self._unlink(path)
 
     def old(self, than: float) -> Iterator[list[str]]:
         """See :meth:`Blobs.old`; one directory is one part."""

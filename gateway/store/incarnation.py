@@ -20,12 +20,14 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.clock import Clock
 from gateway.store.schema import incarnations
 
-__all__ = ["LEASE", "Incarnation", "Lives", "boot_id", "place_of", "remove_if_dead"]
+__all__ = ["LEASE", "Incarnation", "Lives", "boot_id", "is_in_use", "place_of", "remove_if_dead"]
 
 #: Seconds after the last heartbeat at which another host may take over, unless the settings say otherwise.
 LEASE = 60.0
 #: Heartbeats in a lease: some may be late or lost before anybody takes over.
 _BEATS = 6
+#: Length of an incarnation's name.
+_NAME = 36
 
 
 def boot_id() -> str:
@@ -166,6 +168,25 @@ class Lives:
         """Nobody but these holds a lease now."""
         for name in self._seen.keys() - set(owners):
             self._seen.pop(name, None)
+
+
+def is_in_use(run_dir: Path) -> bool:
+    """Whether any process writes to the store whose ``run`` directory this is."""
+    return any(not _is_free(path) for path in run_dir.glob("*.lock") if len(path.stem) == _NAME)
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def remove_if_dead(path: Path) -> bool:

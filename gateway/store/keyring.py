@@ -4,6 +4,10 @@ Key-encryption keys come from the configuration and are never in the database. R
 quarter, so that a change of the operator's key touches a handful of rows and not every message. A data key seals one
 body; its wrapped form goes with the message's last recipient, and that is the shredding.
 
+The key-encryption key that wraps the newest ring key goes on wrapping, whatever stands first in the configuration:
+only a rotation changes it (``gateway store rotate-key``), for all ring keys in one transaction. So no process that has
+not heard of it can wrap anything under an old key afterwards: it would have to read the new rows first, and cannot.
+
 Wrapping is AES-256-GCM under a key derived (HKDF-SHA256) for the one thing that is wrapped, with a random nonce: there
 is no count of messages at which a ring key wears out.
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +27,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import KeyMissing, StoreCorrupt, StoreError
 from gateway.store.schema import ring_keys
 from gateway.store.sealing import KEY_SIZE
 
-__all__ = ["Kek", "KeyRing", "create_key_file", "parse_key", "unwrap", "wrap"]
+__all__ = ["Kek", "KeyRing", "Rotation", "create_key_file", "parse_key", "unwrap", "wrap"]
 
 _NONCE = 12
 #: A new ring key each quarter.
@@ -89,6 +94,20 @@ class Kek:
     def __repr__(self) -> str:
         return f"Kek({self.id})"
 
+    def seal(self, data: bytes, purpose: str) -> str:
+        """What only a holder of this key can say about ``data``: HMAC-SHA256, in hex."""
+        key = HKDF(hashes.SHA256(), KEY_SIZE, salt=None, info=purpose.encode()).derive(self.key)
+        return hmac.new(key, data, hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What a rotation did: the key that wraps now, those that wrapped before, the ring keys wrapped anew."""
+
+    to: str
+    before: tuple[str, ...]
+    ring_keys: tuple[int, ...]
+
 
 def create_key_file(path: Path) -> bytes:
     """Make a new key file: never over an existing one, readable by the owner only, synced with its directory.
@@ -125,11 +144,16 @@ class KeyRing:
     def __init__(self, keks: Sequence[Kek]) -> None:
         if not keks:
             raise KeyMissing("store.keys names no key-encryption key")
-        self._keks = {kek.id: kek for kek in keks}
-        self._wrapping = keks[0]
+        self._keks: dict[str, Kek] = {}
+        self.use(keks)
         self._keys: dict[int, bytes] = {}
         self._current = 0
         self._current_since = 0.0
+
+    def use(self, keks: Sequence[Kek]) -> None:
+        """Know these key-encryption keys from now on: the first is the one that a rotation goes to."""
+        self._first = keks[0]
+        self._keks = {kek.id: kek for kek in keks}
 
     def load(self, connection: Connection) -> None:
         """Open every ring key. Raises :class:`KeyMissing` where a row's key-encryption key was not given."""
@@ -147,12 +171,31 @@ class KeyRing:
 
     def make(self, connection: Connection, now: float) -> tuple[int, bytes, float]:
         """Write the row of a new ring key; give the result to :meth:`adopt` once it is durable."""
-        newest = connection.execute(select(ring_keys.c.id).order_by(ring_keys.c.id.desc()).limit(1)).scalar()
-        number = (newest or 0) + 1
+        newest = connection.execute(
+            select(ring_keys.c.id, ring_keys.c.kek).order_by(ring_keys.c.id.desc()).limit(1)
+        ).first()
+        kek = self._first if newest is None else self._keks[newest.kek]
+        number = 1 if newest is None else newest.id + 1
         key = os.urandom(KEY_SIZE)
-        wrapped = wrap(self._wrapping.key, key, f"ring-key/{number}")
-        connection.execute(insert(ring_keys).values(id=number, created=now, kek=self._wrapping.id, wrapped=wrapped))
+        wrapped = wrap(kek.key, key, f"ring-key/{number}")
+        connection.execute(insert(ring_keys).values(id=number, created=now, kek=kek.id, wrapped=wrapped))
         return number, key, now
+
+    def rotate(self, connection: Connection) -> Rotation:
+        """Wrap every ring key under the first of our key-encryption keys. Raises as :meth:`load` does."""
+        self.load(connection)
+        done: list[int] = []
+        before: list[str] = []
+        for row in connection.execute(select(ring_keys).order_by(ring_keys.c.id)).all():
+            if row.kek == self._first.id:
+                continue
+            wrapped = wrap(self._first.key, self._keys[row.id], f"ring-key/{row.id}")
+            connection.execute(
+                update(ring_keys).where(ring_keys.c.id == row.id).values(kek=self._first.id, wrapped=wrapped)
+            )
+            done.append(row.id)
+            before.append(row.kek)
+        return Rotation(self._first.id, tuple(dict.fromkeys(before)), tuple(done))
 
     def adopt(self, fresh: tuple[int, bytes, float]) -> None:
         """Wrap with this ring key from now on."""

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from gateway.errors import StoreError
 from gateway.store.postgres import alone
 
-__all__ = ["current_version", "expected_version", "require_current", "upgrade"]
+__all__ = ["current_version", "expected_version", "require_current", "require_known", "upgrade"]
 
 
 def _config() -> Config:
@@ -41,7 +41,11 @@ def current_version(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> str:
-    """Bring the store to a revision - the expected one - in one transaction; the revision it has then."""
+    """Bring the store to a revision - the expected one - in one transaction; the revision it has then.
+
+    Whatever ends it in the middle leaves the tables as they were. Raises :class:`StoreError` for a newer store.
+    """
+    require_known(current_version(engine))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = _config()
     with engine.connect() as connection, connection.begin():
@@ -57,10 +61,18 @@ def require_current(engine: Engine) -> None:
     if current is None:
         upgrade(engine)
     elif current != expected:
-        known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-        if current in known:
-            raise StoreError(
-                f"the store is at version {current}, this gateway needs {expected}: "
-                "back it up, then run `gateway store migrate`"
-            )
-        raise StoreError(f"the store is at version {current}, which is newer than this gateway ({expected})")
+        require_known(current)
+        raise StoreError(
+            f"the store is at version {current}, this gateway needs {expected}: "
+            "back it up (`gateway store backup DIR`), then run `gateway store migrate`"
+        )
+
+
+def require_known(version: str | None) -> None:
+    """Raise :class:`StoreError` for the version of a newer gateway's store."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if version is not None and version not in known:
+        raise StoreError(
+            f"the store is at version {version}, which is newer than this gateway ({expected_version()}): "
+            "install the version of the gateway that it was used with last, or restore a backup from before"
+        )

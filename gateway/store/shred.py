@@ -8,15 +8,20 @@ the alarm says so.
 PostgreSQL has nothing of that kind: rows that were deleted stay in its files and its log until it needs the room. There
 ``deleted`` is all that is promised, and nobody says ``shredded``.
 
+While a backup is being made its process does it for all, in its own way (``hotcopy``).
+
 What is left to do is kept as two counter rows, so that deletions of a process that died, or of an operator's command
 that has ended, are not forgotten.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 from sqlalchemy import Connection
 
+from gateway.store.backup_lock import is_backing_up
 from gateway.store.counting import counted
 from gateway.store.store import DELETED, SHREDDED, Store
 from gateway.store.writer import Transaction
@@ -34,13 +39,16 @@ _log = structlog.get_logger()
 class Shredder:
     """Looks at what was deleted and runs the checkpoint; :meth:`step` is called every few seconds.
 
-    ``overdue``: readers have kept the checkpoint from finishing for longer than ten minutes.
+    ``overdue``: readers have kept the checkpoint from finishing for longer than ten minutes. ``checkpoint``: how
+    whoever makes a backup has one, instead of by the writer.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, checkpoint: Callable[[], Awaitable[bool]] | None = None) -> None:
         self._store = store
+        self._checkpoint = checkpoint
         self._last = store.clock.monotonic() - INTERVAL
         self._waiting_since: float | None = None
+        self._waiting_for = 0
         self.overdue = False
 
     async def step(self) -> bool:
@@ -53,12 +61,15 @@ class Shredder:
         if pending <= 0:
             self._waiting_since, self.overdue = None, False
             return True
-        if self._waiting_since is None:
-            self._waiting_since = now
+        if self._waiting_since is None or shredded >= self._waiting_for:
+            self._waiting_since, self._waiting_for, self.overdue = now, deleted, False  # others shred, too
         if now - self._last < INTERVAL:
             return False
         self._last = now
-        if not await self._store.writer.checkpoint():
+        if self._checkpoint is None and is_backing_up(self._store.run_dir):
+            self.overdue = now - self._waiting_since > LIMIT
+            return False
+        if not await (self._checkpoint or self._store.writer.checkpoint)():
             self.overdue = now - self._waiting_since > LIMIT
             _log.warning("shredding_busy", pending=pending, overdue=self.overdue)
             return False

@@ -26,13 +26,14 @@ from gateway.clock import Clock, SteadyClock
 from gateway.config.model import Settings
 from gateway.errors import StoreCorrupt, StoreError
 from gateway.store import bootstrap, migrate, timekeeping
+from gateway.store.backup_lock import is_backing_up
 from gateway.store.blob_objects import BlobObjects, open_bucket
 from gateway.store.blobs import BlobFiles, Blobs
 from gateway.store.bodies import ORPHAN_AGE, SealedBody, Spool, data_key_purpose, open_sealed, seal_small
 from gateway.store.counting import adopt, has_abandoned
 from gateway.store.database import Reader, committing, open_engine, translated
 from gateway.store.incarnation import Incarnation, Lives
-from gateway.store.keyring import KeyRing
+from gateway.store.keyring import Kek, KeyRing, Rotation
 from gateway.store.postgres import alone
 from gateway.store.prepared import Prepared
 from gateway.store.schema import ENDING, bodies, counters, deposit_keys, deposits, messages, meta, ring_keys
@@ -312,6 +313,42 @@ class Store:
         await self.write(self._move_loop_secret)
         return True
 
+    async def rotate_key(self, operator: str) -> Rotation:
+        """Wrap all ring keys under the first of ``store.keys``, in one transaction.
+
+        What they were wrapped in before counts as deleted: the next checkpoint takes it out of the write-ahead log.
+        """
+
+        def job(transaction: Transaction) -> Rotation:
+            alone(transaction.connection)
+            done = self.ring.rotate(transaction.connection)
+            if done.ring_keys:
+                facts = {"to": done.to, "from": list(done.before), "ring_keys": list(done.ring_keys)}
+                transaction.event("key_rotated", {**facts, "operator": operator})
+                transaction.count(DELETED, len(done.ring_keys))
+            return done
+
+        return await self.write(job)
+
+    def read_keks(self, settings: Settings, environ: Mapping[str, str] | None = None) -> list[Kek]:
+        """The key-encryption keys of other settings, as far as they open this store. Blocks.
+
+        Raises :class:`~gateway.errors.KeyMissing` or another :class:`StoreError`.
+        """
+        found = os.environ if environ is None else environ
+        keks = bootstrap.load_keks(settings.store.keys, settings.data_dir, found, store_is_new=False)
+        self.reader.run_blocking(KeyRing(keks).load)
+        return keks
+
+    def other_keks(self, old: Settings, fresh: Settings) -> list[Kek] | None:
+        """For a reload: see :meth:`read_keks`; None where the settings name the same ones as before."""
+        return self.read_keks(fresh) if old.store.keys != fresh.store.keys else None
+
+    def use_keks(self, keks: Sequence[Kek] | None) -> None:
+        """Take over what :meth:`other_keks` gave."""
+        if keks is not None:
+            self.ring.use(keks)
+
     def _move_loop_secret(self, transaction: Transaction) -> None:
         number, wrapped = self.ring.wrap(self.loop_secret, _LOOP_SECRET)
         value = number.to_bytes(4, "big") + wrapped
@@ -357,6 +394,7 @@ class Store:
         oldest = self.clock.time() - ORPHAN_AGE
         removed: list[str] = []
         loop, executor = asyncio.get_running_loop(), self.files.executor
+        await loop.run_in_executor(executor, self.files.remove_aside)
         parts = self.files.old(oldest)  # a part at a time: nothing here grows with the backlog
         while (names := await loop.run_in_executor(executor, next, parts, None)) is not None:
             if names:
@@ -399,11 +437,12 @@ def _place(settings: Settings) -> str:
 def _open_blobs(settings: Settings, store_id: str, writer: Writer) -> Blobs:
     """The place for large bodies. Raises :class:`StoreError` where it cannot be used."""
     bucket = settings.store.bucket
+    backing_up = partial(is_backing_up, settings.data_dir / "run")
     if bucket is None:
-        files = BlobFiles(settings.data_dir / "blobs", writer.fail)
+        files = BlobFiles(settings.data_dir / "blobs", writer.fail, backing_up)
         files.prepare()
         return files
-    objects = BlobObjects(open_bucket(bucket, settings.store.s3), store_id)
+    objects = BlobObjects(open_bucket(bucket, settings.store.s3), store_id, backing_up)
     try:
         objects.require_access()
     except StoreError:

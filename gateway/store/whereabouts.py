@@ -18,7 +18,7 @@ from gateway.store.bootstrap import make_directory
 from gateway.store.incarnation import LEASE
 from gateway.store.schema import bodies, incarnations, meta
 
-__all__ = ["id_of_store", "place_of_files", "require_same_place"]
+__all__ = ["id_of_store", "place_of_files", "require_same_place", "settle"]
 
 _ROW = "bodies-place"
 _ID_ROW = "store-id"
@@ -83,3 +83,9 @@ def require_same_place(connection: Connection, place: str, now: float) -> None:
             "gateways on one database need one place for them, such as s3://BUCKET/PREFIX"
         )
     connection.execute(update(meta).where(meta.c.key == _ROW).values(value=place.encode()))
+
+
+def settle(connection: Connection, place: str) -> None:
+    """Large bodies lie there from now on: whoever moved them says so."""
+    if not connection.execute(update(meta).where(meta.c.key == _ROW).values(value=place.encode())).rowcount:
+        connection.execute(insert(meta).values(key=_ROW, value=place.encode()))

@@ -136,7 +136,7 @@ def test_what_has_ended_cannot_be_changed(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["queue", "retry"], "say which: IDs, --to, --domain, --from or --state"),
+        (["queue", "retry"], "say which: IDs, --to, --domain, --from, --state or --held-for"),
         (["queue", "list", "nonsense"], "'nonsense' is no message id"),
         (["queue", "list", "0192f0c1-2345-7abc-8def-0123456789ab.x"], "is no message id"),
         (["queue", "show", "nonsense"], "'nonsense' is no message id"),
