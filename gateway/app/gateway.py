@@ -151,7 +151,7 @@ class Gateway:
         settings = self._settings()
         chance = random.Random()  # noqa: S311  jitter and the order of equal hosts
         self._queue = Queue.over(self._store, self._settings, self.clock, chance=chance, observer=observer)
-        self._queue.aftermath = Aftermath.over(self._store, self._settings)
+        self._queue.aftermath = Aftermath.over(self._store, self._settings, observer)
         self._resolver = CurrentResolver(DnsResolver(settings.dns, self.clock))
         families: tuple[Family, ...] = ("ipv6", "ipv4") if ipv6_usable() else ("ipv4",)
         self.prospects = Prospects(self.clock)
@@ -196,7 +196,7 @@ class Gateway:
         self._spawn(self._sweep_orphans(), "orphans")  # it looks at every body file: nobody waits for it
         self._spawn(self._scheduler.run(), "schedule")
         if self.share.is_first:
-            self._spawn(Keeper(self._queue).run(), "portal")
+            self._spawn(Keeper(self._queue, observer).run(), "portal")
         self._watch = Watch(self._queue, self.metrics, self.clock, observer.take_raised, speaks=self.share.is_first)
         self._spawn(self._watch.run(), "watch")
         self._ingress = IngressServer(

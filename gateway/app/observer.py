@@ -13,6 +13,7 @@ from gateway.ingress.intake import IntakeObserver
 from gateway.mail.attempt import TlsEvidence
 from gateway.mail.protection import Method
 from gateway.observe.metrics import Metrics
+from gateway.portal.observer import PortalObserver
 from gateway.queue.queue import QueueObserver
 from gateway.queue.states import State
 
@@ -21,7 +22,7 @@ __all__ = ["Observer"]
 _log = structlog.get_logger()
 
 
-class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
+class Observer(IntakeObserver, DeliveryObserver, QueueObserver, PortalObserver):
     """Listens to intake, delivery, queue, outbound sessions and ingress at once."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -109,3 +110,16 @@ class Observer(IntakeObserver, DeliveryObserver, QueueObserver):
     def softened(self) -> None:
         """A refusal that only its connector's stage made temporary."""
         self.alarm("soft_refusal")
+
+    # the portal
+    def deposited(self) -> None:
+        """A recipient's message lies in the portal from now on."""
+        self.happened("deposited")
+
+    def happened(self, event: str) -> None:
+        """Something happened in the portal."""
+        self._metrics.portal_messages.labels(event).inc()
+
+    def opened(self, seconds: float) -> None:
+        """A message was read for the first time."""
+        self._metrics.portal_time_to_open.observe(seconds)

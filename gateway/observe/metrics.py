@@ -8,6 +8,7 @@ Every label value is from a closed set or bounded by the configuration:
 ``state``      the live states of ``gateway.queue.states``
 ``result``     of a message: accepted, client_gone, or a reason of ``gateway.ingress.refusals``;
                of a TLS session: ok, or the verdict (definite, assurance, temporary)
+``event``      of the portal: see ``gateway.portal.observer``
 ``reason``     of a method passed over: definite, fallback_after; of a fallback: the same
 ``kind``       of an alarm: see :data:`ALARMS`
 ``face``       portal
@@ -28,6 +29,7 @@ from gateway.observe.alarms import ALARMS
 __all__ = ["ALARMS", "Metrics", "QueueCollector", "QueueGauges", "ReadyCollector"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
+_LONG = (60, 300, 900, 3600, 4 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 30 * 86400)
 _FAST = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 5)
 
 
@@ -130,6 +132,15 @@ class Metrics:
             "gateway_connectors_observing", "Connectors in stage observe: their mail is not protected", registry=own
         )
 
+        self.portal_messages = Counter(
+            "gateway_portal_messages", "What happens to messages in the portal", ["event"], registry=own
+        )
+        self.portal_time_to_open = Histogram(
+            "gateway_portal_time_to_open_seconds",
+            "Seconds from the deposit to the first reading",
+            buckets=_LONG,
+            registry=own,
+        )
         self.web_requests = Counter(
             "gateway_web_requests", "Answers to browsers", ["face", "route", "status"], registry=own
         )

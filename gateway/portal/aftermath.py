@@ -34,6 +34,7 @@ from gateway.portal.deposits import (
 )
 from gateway.portal.letters import about_phrase
 from gateway.portal.names import Names
+from gateway.portal.observer import PortalObserver
 from gateway.portal.phrases import new_phrase
 from gateway.queue.accept import insert_message
 from gateway.queue.notices import NoticeEntry, is_wanted, read_header, report_now
@@ -60,11 +61,12 @@ class Aftermath:
     store: Store
     settings: Callable[[], Settings]
     names: Names
+    observer: PortalObserver
 
     @classmethod
-    def over(cls, store: Store, settings: Callable[[], Settings]) -> Aftermath:
+    def over(cls, store: Store, settings: Callable[[], Settings], observer: PortalObserver | None = None) -> Aftermath:
         """For this store's secret."""
-        return cls(store, settings, Names(store.loop_secret))
+        return cls(store, settings, Names(store.loop_secret), observer or PortalObserver())
 
     async def after(self, claim: Claim, outcomes: Sequence[Outcome]) -> Callable[[Transaction, Recorded], None] | None:
         """What is to be done in the transaction that writes these outcomes; None where it is no mail of the portal.
@@ -100,8 +102,9 @@ class Aftermath:
         if state is State.DELIVERED:
             attained = _attained(outcome)
             mark_noticed(transaction, deposit, attained)
+            transaction.after_commit(partial(self.observer.happened, "noticed"))
             if attained < deposit.needs and deposit.phrase is None:
-                make_phrase(transaction, self.store, self.settings(), self.names, deposit, attained)
+                self._phrase(transaction, deposit, attained)
         elif state in (State.DROPPED, State.BOUNCED, State.EXPIRED, State.REJECTED):
             self.failed(transaction, deposit, outcome.error or "the notice was refused", header)
 
@@ -119,7 +122,11 @@ class Aftermath:
             return
         deposit = by_id(transaction.connection, row.message, row.n)
         if deposit is not None and deposit.phrase is None and attained < deposit.needs:
-            make_phrase(transaction, self.store, self.settings(), self.names, deposit, attained)
+            self._phrase(transaction, deposit, attained)
+
+    def _phrase(self, transaction: Transaction, deposit: Deposit, attained: Assurance) -> None:
+        make_phrase(transaction, self.store, self.settings(), self.names, deposit, attained)
+        transaction.after_commit(partial(self.observer.happened, "phrase_made"))
 
     def failed(self, transaction: Transaction, deposit: Deposit, reason: str, header: bytes) -> None:
         """The recipient will not hear of it: the message bounces. Nothing where it was read, recalled or has ended."""
@@ -127,6 +134,7 @@ class Aftermath:
         if deposit.state in (State.NOTICING, State.DEPOSITED):
             entry = NoticeEntry(recipient_of(transaction, deposit), "5.1.1", _NOT_TOLD, reason)
             end_deposit(transaction, self.store, self.settings(), deposit, StateEvent.NOTICE_FAIL, entry, header)
+            transaction.after_commit(partial(self.observer.happened, "notice_failed"))
 
     async def received(self, verp: str, data: bytes) -> Callable[[Transaction], None] | None:
         """A message arrived at the address of a notice; ``data`` is its beginning. What to do as it is accepted.

@@ -20,6 +20,7 @@ from gateway.portal import codes, counts, sessions
 from gateway.portal.aftermath import end_deposit, recipient_of
 from gateway.portal.depositor import Depositor
 from gateway.portal.deposits import Deposit, due_to_end, fresh, set_values, unread_until
+from gateway.portal.observer import PortalObserver
 from gateway.queue.notices import NoticeEntry, read_header
 from gateway.queue.queue import Queue
 from gateway.queue.records import message_from_row
@@ -51,6 +52,7 @@ class Keeper:
     """See the module. ``queue`` gives store, settings and clock."""
 
     queue: Queue
+    observer: PortalObserver = field(default_factory=PortalObserver)
     _depositor: Depositor = field(init=False)
     _seldom: float = field(init=False)
 
@@ -93,6 +95,7 @@ class Keeper:
             with suppress(QueueError):  # read, restored or extended since it was looked at
                 state = await store.write(job)
                 ended += 1
+                self.observer.happened("expired" if unread else "withdrawn")
                 if unread:
                     self.queue.observer.terminal("portal", str(state))
         if ended:
@@ -124,7 +127,10 @@ class Keeper:
                     return self._remind(transaction, deposit, number)
 
                 with suppress(QueueError):
-                    told += await store.write(job)
+                    reminded = await store.write(job)
+                    told += reminded
+                    if reminded:
+                        self.observer.happened("reminded")
         if told:
             self.queue.wake.set()
         return told

@@ -29,6 +29,7 @@ from gateway.portal.counts import Limit, count, is_reached
 from gateway.portal.deposits import Deposit, by_address, by_handle, by_id, by_typed, mark_opened
 from gateway.portal.letters import Face, face_of
 from gateway.portal.names import Names, handle_of, normal_typed
+from gateway.portal.observer import PortalObserver
 from gateway.portal.phrases import normal_phrase
 from gateway.portal.replies import Reply, ReplyWriter
 from gateway.portal.sessions import Session
@@ -48,16 +49,6 @@ _TYPED_LOOKS: Final = Limit("typed code", 20, 900.0)
 _PHRASES: Final = Limit("phrase", 5, 3600.0)
 _PHRASES_NETWORK: Final = Limit("phrase network", 20, 3600.0)
 _REPLIES: Final = Limit("reply", 20, 3600.0)
-
-
-class PortalObserver:
-    """Hears what happens in the portal, for metrics; this one listens to nothing."""
-
-    def happened(self, event: str) -> None:
-        """An event: ``landed, code_asked, code_limited, signed_in, code_wrong, opened, viewed, replied``."""
-
-    def opened(self, seconds: float) -> None:
-        """A message was read for the first time, so long after it was deposited."""
 
 
 @dataclass(frozen=True, slots=True)

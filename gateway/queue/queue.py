@@ -86,6 +86,9 @@ class QueueObserver:
     def letter_lost(self) -> None:
         """A letter to the people who look after the gateway could not be delivered: it must not cause another one."""
 
+    def deposited(self) -> None:
+        """A recipient's message lies in the portal from now on."""
+
     def poisoned(self, number: int) -> None:
         """That many recipients were held because their workers died."""
 
@@ -264,14 +267,8 @@ class Queue:
                 _log.warning("outcome_waits", message=claim.message.id, error=str(error))
                 await self.clock.sleep(_AGAIN)
         self.observer.possible_duplicates(sum(outcome.possible_duplicate for outcome in outcomes))
-        for outcome in outcomes:
-            state = recorded.states[outcome.n]
-            if follow_up is not None:
-                continue  # what became of the message that it tells of is what counts
-            if state is State.DROPPED and claim.system and claim.parent is None:
-                self.observer.letter_lost()
-            elif state in TERMINAL:
-                self.observer.terminal(outcome.method or "", str(state))
+        if follow_up is None:  # else what became of the message that it tells of is what counts
+            self._tell_ends(claim, outcomes, recorded)
         deposited = any(outcome.also is not None for outcome in outcomes)
         if (
             notices
@@ -283,6 +280,16 @@ class Queue:
         ):
             self.wake.set()
         return recorded
+
+    def _tell_ends(self, claim: Claim, outcomes: Sequence[Outcome], recorded: Recorded) -> None:
+        for outcome in outcomes:
+            state = recorded.states[outcome.n]
+            if state is State.DROPPED and claim.system and claim.parent is None:
+                self.observer.letter_lost()
+            elif state is State.NOTICING:
+                self.observer.deposited()
+            elif state in TERMINAL:
+                self.observer.terminal(outcome.method or "", str(state))
 
     async def _header_of(self, claim: Claim) -> bytes:
         if claim.plain is not None:
