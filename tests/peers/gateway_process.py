@@ -327,6 +327,13 @@ class GatewayProcess:
             raise RuntimeError(f"gateway queue list: {done.returncode}: {done.stderr.strip()}")
         return list(json.loads(done.stdout)["recipients"])
 
+    def portal_list(self) -> list[Json]:
+        """``portal list --json``: a row for each recipient whose message lies in the portal."""
+        done = self.command("portal", "list", "--json")
+        if done.returncode != 0:
+            raise RuntimeError(f"gateway portal list: {done.returncode}: {done.stderr.strip()}")
+        return list(json.loads(done.stdout)["deposits"])
+
     def trace(self, *arguments: str) -> list[Json]:
         """``trace ... --json``: the messages asked for, such as ``trace("--to", ADDRESS)``; none where none fits."""
         done = self.command("trace", *arguments, "--json", seconds=300.0)

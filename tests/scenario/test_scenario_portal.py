@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from gateway.audit.chain import happenings
 from gateway.errors import QueueError, StoreCorrupt
 from gateway.mail.protection import Assurance
 from gateway.portal import operate
-from gateway.portal.deposits import UNDO
+from gateway.portal.deposits import UNDO, by_address
 from gateway.portal.keeper import Keeper
 from gateway.portal.mailbox import Entry
 from gateway.portal.sessions import ABSOLUTE, IDLE, Session
-from gateway.store.schema import bodies, deposit_keys, messages
+from gateway.store.schema import bodies, deposit_keys, events, messages
+from gateway.store.store import Store
 from gateway.testing import Behaviour, reply
 from tests.scenario.conftest import Build
 from tests.scenario.portal_world import (
@@ -28,6 +31,7 @@ from tests.scenario.portal_world import (
     text_of,
 )
 from tests.scenario.world import BODY, HOME, MX, SENDER, SUBJECT, TO, Host, World
+from tests.store.store_world import database_bytes
 
 GONE = Behaviour(rcpt=reply(550, "5.1.1 no such user"))
 CLEAR = {MX: Host(certificate=None)}
@@ -398,3 +402,58 @@ async def test_a_reply_reaches_the_sender_threaded_and_from_our_own_domain(build
     assert answer["In-Reply-To"] == "<m1@clinic.example>"
     assert answer["References"].split() == ["<m0@clinic.example>", "<m1@clinic.example>"]
     assert text_of(answer) == "Thank you!\nPat ✓\n"
+
+
+# -- nothing stays ----------------------------------------------------------------------------------------------------
+
+
+async def wrapped_keys(world: World, message: str) -> list[bytes]:
+    """The keys of its deposits as they stand in the database."""
+    query = select(deposit_keys.c.data_key).where(deposit_keys.c.message == message)
+    return await world.gateway._store.read(lambda connection: [bytes(key) for key in connection.scalars(query)])
+
+
+async def shredded(world: World) -> int:
+    """How many deletions the chain calls shredded."""
+    query = select(events.c.data).where(events.c.kinds.contains(" shredded "))
+    records = await world.gateway._store.read(lambda connection: list(connection.scalars(query)))
+    return sum(
+        int(str(event.data["deletions"])) for data in records for event in happenings(data) if event.kind == "shredded"
+    )
+
+
+@pytest.mark.parametrize("end", ["recall", "expiry"])
+async def test_ten_minutes_after_its_end_no_key_is_left_though_people_read(build: Build, end: str) -> None:
+    world = await build(protection=PORTAL, settings=portal_settings(expires="30d"))
+    message, other = await deposited(world), await deposited(world)
+    queue, store = world.gateway._queue, world.gateway._store
+    if end == "expiry":
+        until = world.clock.time() + 365 * 86400
+        await operate.extend(queue, other, 1, until, operator="ann", reason="stays")
+    (key,), (stays,) = await wrapped_keys(world, message), await wrapped_keys(world, other)
+    directory = world.directory / "data"
+    assert key in database_bytes(directory)
+    before = await shredded(world)
+    reading = asyncio.create_task(read_on(store))
+    try:
+        if end == "recall":
+            await operate.recall(queue, message, 1, operator="ann", reason="wrong person")
+        else:
+            world.jump(30 * 86400)
+        for _ in range(10):
+            world.jump(60)
+            await Keeper(queue).step()
+            await queue.shredder.step()
+        assert await shredded(world) > before
+    finally:
+        reading.cancel()
+    data = database_bytes(directory)
+    assert key not in data
+    assert stays in data
+
+
+async def read_on(store: Store) -> None:
+    """People who read in the portal all the while."""
+    while True:
+        await store.read(lambda connection: by_address(connection, TO))
+        await asyncio.sleep(0)
