@@ -71,8 +71,8 @@ dist: $(READY) ## wheel and source archive, in dist/
 
 # Of what the wheel brings into an empty environment, not of the tools around here.
 sbom: dist ## what the wheel consists of, as CycloneDX, in dist/sbom.json
-	rm -rf build/sbom && $(PYTHON) -m venv build/sbom
-	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	rm -rf build/sbom && $(PYTHON) -m venv --without-pip build/sbom
+	$(BIN)/python -m pip --python build/sbom install --quiet --disable-pip-version-check dist/*.whl
 	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --mc-type application \
 	  --output-reproducible --of JSON -o dist/sbom.json build/sbom/bin/python
 

@@ -84,7 +84,16 @@ def test_the_bill_of_materials_lists_what_runs(prefix: Prefix, tmp_path: Path) -
     done = subprocess.run(
         [
             *(sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml")),
-            *("--of", "JSON", "--output-reproducible", "-o", str(target), str(prefix.directory / "bin/python")),
+            # `make sbom` has it judged by its schema: that takes twelve seconds.
+            *(
+                "--of",
+                "JSON",
+                "--output-reproducible",
+                "--no-validate",
+                "-o",
+                str(target),
+                str(prefix.directory / "bin/python"),
+            ),
         ],
         capture_output=True,
         text=True,
