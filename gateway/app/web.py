@@ -19,7 +19,6 @@ import structlog
 import uvloop
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
@@ -34,10 +33,12 @@ from gateway.errors import GatewayError, StoreAway, StoreError
 from gateway.ingress.certificates import ServerCertificate
 from gateway.observe.metrics import Metrics
 from gateway.policy.bundle import Loaded
+from gateway.portal.mailbox import Mailbox
+from gateway.portal.pages import portal_face
 from gateway.queue.timekeeping import Timekeeper
 from gateway.store.keyring import Kek
 from gateway.store.store import Store
-from gateway.web import Access, Face, PublicUrl, Route, Visit, WebServer, app_of
+from gateway.web import Face, PublicUrl, WebServer, app_of
 
 __all__ = ["Site", "WebRooms", "faces", "run_web"]
 
@@ -60,20 +61,9 @@ class Site:
 def faces(site: Site) -> Sequence[Face]:
     """The faces of these settings: here each new one is put together. The first is the portal's."""
     portal = site.settings().portal
-    front = Route(path="/", name="front", handler=_front, access=Access.PUBLIC)
-    return [
-        Face(
-            name="portal",
-            url=PublicUrl(portal.origin),
-            routes=[front],
-            form_key=form_key(site.store.loop_secret, "portal"),
-            trusted=portal.trusted_proxies,
-        )
-    ]
-
-
-async def _front(visit: Visit) -> Response:
-    return visit.page("front.html")
+    mailbox = Mailbox(site.store, site.settings, site.clock)
+    key = form_key(site.store.loop_secret, "portal")
+    return [portal_face(mailbox, PublicUrl(portal.origin), key, portal.trusted_proxies)]
 
 
 def form_key(secret: bytes, face: str) -> bytes:

@@ -8,7 +8,7 @@ from gateway.config.outbound import RouteDomain
 from gateway.config.section import Section
 from gateway.config.values import Mailbox
 
-__all__ = ["Organisation", "OrganisationDomain", "organisation_of"]
+__all__ = ["Organisation", "OrganisationDomain", "luminance", "organisation_of"]
 
 OrganisationDomain = RouteDomain
 
@@ -39,13 +39,13 @@ class Organisation(Section):
     @field_validator("colour")
     @classmethod
     def _dark_enough(cls, colour: str | None) -> str | None:
-        if colour is not None and 1.05 / (_luminance(colour) + 0.05) < _CONTRAST:
+        if colour is not None and 1.05 / (luminance(colour) + 0.05) < _CONTRAST:
             raise ValueError(f"white letters on {colour} cannot be read by everybody: choose a darker colour")
         return colour
 
 
-def _luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2) of a colour such as ``#1f4e79``: 0 is black, 1 is white."""
     shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

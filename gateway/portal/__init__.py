@@ -11,4 +11,5 @@
 9. ``mailbox``   - all of it, as the pages see it
 10. ``operate``  - what operators do: list, show, recall, restore, extend
 11. ``reading``  - a message as something to look at in a browser: parts, document, downloads (pure)
+12. ``pages``    - what recipients see: handlers, templates, style sheets
 """

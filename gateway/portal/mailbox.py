@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -181,7 +181,15 @@ class Mailbox:
         found = await self.store.read(lambda connection: sessions.load(connection, cookie, now))
         if found is not None and sessions.is_stale(found, now):
             await self.store.write(lambda transaction: sessions.touch(transaction, found))
+            return replace(found, seen=now)
         return found
+
+    async def peek(self, cookie: str | None) -> Session | None:
+        """The same for a page that has no side effect: it is not noted as used."""
+        if cookie is None:
+            return None
+        now = self.clock.time()
+        return await self.store.read(lambda connection: sessions.load(connection, cookie, now))
 
     async def sign_out(self, cookie: str) -> None:
         """End a session."""
@@ -265,10 +273,22 @@ class Mailbox:
 
     async def body(self, entry: Entry) -> AsyncIterator[bytes]:
         """The accepted bytes, without what policy changes (``entry.edits``). Raises :class:`StoreCorrupt`."""
-        assert entry.open, "a sign-in that is not enough opens nothing"
-        async with aclosing(self.store.body(entry.deposit.message, entry.deposit.n)) as pieces:
+        async with aclosing(self.octets(entry, 0, entry.deposit.size)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def octets(self, entry: Entry, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Some of them. Raises :class:`StoreCorrupt`."""
+        assert entry.open, "a sign-in that is not enough opens nothing"
+        position = 0
+        async with aclosing(self.store.body(entry.deposit.message, entry.deposit.n)) as pieces:
+            async for piece in pieces:
+                wanted = piece[max(start - position, 0) : max(end - position, 0)]
+                position += len(piece)
+                if wanted:
+                    yield wanted
+                if position >= end:
+                    return
 
     async def note(self, entry: Entry, event: str, facts: dict[str, object]) -> None:
         """An event of the chain about a deposit, such as a download."""

@@ -89,8 +89,8 @@ def test_it_serves_is_counted_and_ends_with_the_rest(tmp_path: Path) -> None:
         assert web.gateway.ready["portal"] == f"127.0.0.1:{web.port}"
         status, text = web.get()
         assert status == 200
-        assert "<h1>Secure mail</h1>" in text
-        assert web.get("/m/token")[0] == 404
+        assert "<h1>Read a secure message</h1>" in text
+        assert web.get("/nowhere/token")[0] == 404
         assert web.gateway.metric("gateway_web_requests_total", face="portal", route="front", status="200") == 1
         assert web.gateway.metric("gateway_web_request_seconds_count", face="portal", route="none") == 1
         assert web.health() == {"ready": True, "problems": [], "warnings": []}
