@@ -5,6 +5,7 @@
 3. ``mx``           - the hosts of a domain: MX, implicit MX, null MX, ourselves among them
 4. ``addresses``    - the addresses of a host that may be connected to
 5. ``destinations`` - which addresses found by DNS are refused
+6. ``spf``, ``spf_record``, ``dmarc`` - what domains of our own publish about their mail, for ``gateway doctor``
 """
 
 from gateway.directory.addresses import HostAddresses, find_addresses, ipv6_usable
