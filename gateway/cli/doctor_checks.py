@@ -5,42 +5,72 @@ A check gives one :class:`Finding` for each thing that it looked at. It never ch
 
 from __future__ import annotations
 
-import ipaddress
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from gateway.config.certificates import judge_pair
-from gateway.config.inbound import ListenerTls, Stage
+from gateway.config.inbound import Stage
 from gateway.config.model import Settings
-from gateway.delivery.judge import judge
-from gateway.delivery.names import alternative_names
 from gateway.delivery.peer import PeerChainUnavailable, require_peer_chain
 from gateway.delivery.trust import Trust, TrustError
 
-__all__ = ["Finding", "Status", "certificates", "clock_steps", "connectors", "programs", "tls_abilities"]
-
-_DAY = 86400.0
-#: Days before its end from which a certificate is worth a warning.
-_SOON = 30
-#: Wall clock and monotonic clock may drift apart by this many seconds while the doctor works.
-_DRIFT = 1.0
-#: A wall clock before this moment (2025-01-01) was never set.
-_LONG_AGO = 1735689600.0
+__all__ = ["KINDS", "Finding", "Status", "connectors", "tls_abilities"]
 
 
 class Status(StrEnum):
-    """How a finding came out. ``bad`` alone makes the exit status 1."""
+    """How a finding came out. ``bad`` alone makes the exit status 1.
+
+    ``note``: works, and is worth knowing. ``warning``: costs something, or will. ``bad``: stops mail, or risks it.
+    """
 
     OK = "ok"
+    NOTE = "note"
     WARNING = "warning"
     BAD = "bad"
+
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "check": "warning",
+        "configuration": "bad",
+        "peer_chain": "bad",
+        "trust_roots": "bad",
+        "certificate": "warning bad",
+        "data_dir": "warning bad",
+        "file_system": "warning",
+        "free_space": "warning bad",
+        "inodes": "warning",
+        "fsync": "warning bad",
+        "store": "warning bad",
+        "keys": "warning bad",
+        "postgresql": "warning bad",
+        "postgresql_tls": "warning",
+        "postgresql_space": "",
+        "object_storage": "warning bad",
+        "clock": "warning bad",
+        "clock_sync": "note warning",
+        "listeners": "warning",
+        "connectors": "warning",
+        "connector": "warning bad",
+        "resolver": "warning bad",
+        "dnssec": "note warning",
+        "source_address": "bad",
+        "hostname": "warning",
+        "reverse_dns": "note warning",
+        "port": "note warning bad",
+        "spf": "note warning bad",
+        "dkim": "warning bad",
+        "dmarc": "note warning",
+        "mx": "warning bad",
+        "return_route": "note warning bad",
+        "route": "warning bad",
+        "portal": "note warning bad",
+        "gpg": "note warning",
+    }
+)
+"""The first word of every finding's name, and how it may come out beside ``ok``. docs/doctor.md explains each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,15 @@ class Finding:
     status: Status
     detail: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.status is Status.OK or self.status in KINDS[self.kind].split(), self
+        assert self.status is Status.OK or self.remedy, self
+
+    @property
+    def kind(self) -> str:
+        """The first word of the name, a key of :data:`KINDS`."""
+        return self.name.partition(" ")[0]
 
     def as_json(self) -> dict[str, Any]:
         """``{"name", "status", "detail", "remedy"}``."""
@@ -80,126 +119,6 @@ def tls_abilities(settings: Settings) -> Iterator[Finding]:
         yield Finding("trust_roots", Status.BAD, "there are no trusted roots: nothing can be `verified`", remedy)
 
 
-def programs(_settings: Settings) -> Iterator[Finding]:
-    """Other programs that the gateway uses."""
-    found = shutil.which("gpg")
-    detail = f"{found}" if found else "not installed; nothing in this version needs it"
-    yield Finding("gpg", Status.OK, detail)
-
-
-# -- the clock --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ClockReading:
-    """Wall and monotonic clock, read at the same moment; seconds."""
-
-    wall: float
-    monotonic: float
-
-
-def clock_steps(before: ClockReading, after: ClockReading, newest: dict[str, float]) -> Finding:
-    """Whether the wall clock is plausible.
-
-    ``newest``: moments that must have passed, by what they are the moment of (epoch seconds).
-    """
-    remedy = "let chrony or systemd-timesyncd set the clock; retries, certificates and signatures depend on it"
-    if after.wall < _LONG_AGO:
-        return Finding("clock", Status.BAD, "the clock was never set", remedy)
-    step = (after.wall - before.wall) - (after.monotonic - before.monotonic)
-    if abs(step) > _DRIFT:
-        return Finding("clock", Status.WARNING, f"the clock was set by {step:+.1f} s just now", remedy)
-    ahead = {what: moment - after.wall for what, moment in newest.items() if moment - after.wall > _DRIFT}
-    if ahead:
-        what, seconds = max(ahead.items(), key=lambda item: item[1])
-        return Finding("clock", Status.BAD, f"{what} lies {seconds:.0f} s in the future: the clock went back", remedy)
-    return Finding("clock", Status.OK, "goes forward, and nothing in data_dir comes from the future")
-
-
-# -- certificates of our own ------------------------------------------------------------------------------------------
-
-
-def certificates(settings: Settings, now: float) -> Iterator[Finding]:
-    """The listeners' certificate, and those that we show to smart hosts. ``now`` in seconds since the epoch."""
-    with_tls = [listener for listener in settings.listeners if listener.tls is not ListenerTls.NONE]
-    tls = settings.tls
-    if tls.certificate is not None and tls.key is not None:
-        yield _certificate("certificate", tls.certificate, tls.key, now, settings)
-    elif any(not _is_loopback(listener.host) for listener in settings.listeners if listener not in with_tls):
-        yield Finding("certificate", Status.WARNING, "no listener offers TLS", _CLEAR)
-    elif settings.listeners:
-        yield Finding("certificate", Status.OK, "not needed: every listener is on loopback, in clear text")
-    for place, shown in _shown_certificates(settings):
-        yield _certificate(f"certificate {place}", shown[0], shown[1], now, None)
-
-
-_CLEAR = (
-    "get a certificate for `hostname`, name it in tls.certificate and tls.key, and set tls: required on the listener; "
-    "clear text is for wires that you trust"
-)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _shown_certificates(settings: Settings) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    for connector in settings.connectors:
-        route = connector.return_route
-        if route is not None and route.client_certificate is not None:
-            shown = route.client_certificate
-            yield f"return_route {connector.name}", (shown.certificate, shown.key)
-    for domain, route in settings.delivery.routes.items():
-        if route.client_certificate is not None:
-            yield f"route {domain}", (route.client_certificate.certificate, route.client_certificate.key)
-
-
-def _certificate(name: str, path: Path, key: Path, now: float, listener: Settings | None) -> Finding:
-    """Dates, key and - for a listener - name and chain of one certificate."""
-    faults = [problem.message for problem in judge_pair(path, key, now) if not problem.note]
-    if faults:
-        return Finding(name, Status.BAD, "; ".join(faults), "put certificate and key of one pair there, in PEM form")
-    chain = x509.load_pem_x509_certificates(path.read_bytes())
-    leaf = chain[0]
-    end = leaf.not_valid_after_utc
-    days = (end.timestamp() - now) / _DAY
-    if days < 0:
-        return Finding(name, Status.BAD, f"{path} expired on {end:%Y-%m-%d}", _RENEW)
-    if leaf.not_valid_before_utc.timestamp() > now:
-        begin = leaf.not_valid_before_utc
-        remedy = "look at the clock, or use the certificate from then on"
-        return Finding(name, Status.BAD, f"{path} is valid only from {begin:%Y-%m-%d %H:%M} UTC", remedy)
-    encoded = [each.public_bytes(Encoding.DER) for each in chain]
-    verdict = judge(encoded, _trust(listener), () if listener is None else (listener.hostname,), now)
-    if listener is not None and verdict.name != "ok":
-        remedy = f"get a certificate that names {listener.hostname}: smart hosts that check names refuse this one"
-        named = ", ".join(alternative_names(leaf)[0][:4]) or "no host"
-        return Finding(name, Status.WARNING, f"{path} names {named}, not {listener.hostname}", remedy)
-    if days < _SOON:
-        return Finding(name, Status.WARNING, f"{path} ends in {days:.0f} days, on {end:%Y-%m-%d}", _RENEW)
-    if listener is not None and verdict.chain != "ok":
-        remedy = "smart hosts that check certificates refuse this one; put the intermediates behind it in the file"
-        return Finding(name, Status.WARNING, f"{path}: {verdict.chain}", remedy)
-    told = f"names {listener.hostname}, " if listener is not None else ""
-    return Finding(name, Status.OK, f"{told}ends in {days:.0f} days, its key fits")
-
-
-_RENEW = "renew it; the gateway takes the new files over by itself, without a restart"
-
-
-def _trust(settings: Settings | None) -> Trust:
-    """The roots that a peer of ours would judge by, as far as we can know: the ones that we judge by."""
-    if settings is None:
-        return Trust((), "none")
-    try:
-        return Trust.load(settings.tls.trust)
-    except TrustError:
-        return Trust((), "none")
-
-
 # -- connectors -------------------------------------------------------------------------------------------------------
 
 
@@ -227,4 +146,4 @@ def connectors(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, Status.OK, f"in force; {f'locked by {factors}' if factors else 'by network alone'}")
         if connector.return_route is None:
             remedy = "set return_route where these senders are not reached by the MX of their domain"
-            yield Finding(f"return_route {connector.name}", Status.WARNING, "none: bounces go by MX", remedy)
+            yield Finding(f"return_route {connector.name}", Status.NOTE, "none: bounces go by MX", remedy)

@@ -6,10 +6,13 @@ import contextlib
 import os
 import sqlite3
 import stat
+import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy import Connection, create_engine, func, inspect, select
 from sqlalchemy.exc import DBAPIError
@@ -25,7 +28,16 @@ from gateway.store.migrate import expected_version
 from gateway.store.schema import messages
 from gateway.store.space import SpaceWatch
 
-__all__ = ["StoreState", "data_dir", "file_system_of", "key_finding", "store", "version_finding"]
+__all__ = [
+    "StoreState",
+    "data_dir",
+    "file_system_of",
+    "inode_finding",
+    "key_finding",
+    "store",
+    "sync_finding",
+    "version_finding",
+]
 
 #: File systems whose fsync we know to mean it, on a disk of this machine.
 _GOOD = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "nilfs2"})
@@ -35,6 +47,9 @@ _WHY = {
     "overlay": "it is a container's own layer: it goes with the container",
 }
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "ceph", "glusterfs", "afs", "virtiofs", "vboxsf", "lustre", "gfs2")
+#: Syncs that are timed, and the median from which clients feel it: a hard disk takes some 10 to 20 ms.
+_SYNCS, _SLOW_SYNC = 7, 0.05
+_FEW_INODES = 10_000
 _LOCAL_DISK = "put data_dir on a local disk with ext4, xfs, btrfs or zfs (a volume, where it runs in a container)"
 
 
@@ -56,6 +71,8 @@ def data_dir(settings: Settings) -> Iterator[Finding]:
     yield _directory(path)
     yield from _medium(path)
     yield _room(settings)
+    room = os.statvfs(path)
+    yield inode_finding(path, room.f_files, room.f_favail)
     if os.access(path, os.W_OK | os.X_OK):
         yield _sync(path)
 
@@ -123,13 +140,19 @@ def _room(settings: Settings) -> Finding:
     return Finding("free_space", Status.OK, said)
 
 
+def inode_finding(path: Path, total: int, left: int) -> Finding:
+    """Room for files: large bodies are files. ``total`` 0: a file system that makes inodes as it needs them."""
+    if total and left < _FEW_INODES:
+        remedy = "remove files there, or make the file system anew with more inodes: large mail would be refused"
+        return Finding("inodes", Status.WARNING, f"{left} left for files under {path}", remedy)
+    return Finding("inodes", Status.OK, f"{left} left" if total else "made as they are needed")
+
+
 def _sync(path: Path) -> Finding:
     try:
         # Without a name where the file system can do that, so that nothing is left even by a kill.
         with tempfile.TemporaryFile(dir=path) as file:
-            file.write(b"gateway doctor\n")
-            file.flush()
-            os.fsync(file.fileno())
+            took = [_synced(file) for _ in range(_SYNCS)]
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -138,7 +161,24 @@ def _sync(path: Path) -> Finding:
     except OSError as error:
         remedy = "replace the disk or the file system: without fsync nothing can be promised"
         return Finding("fsync", Status.BAD, f"a file in {path} cannot be written and synced: {error.strerror}", remedy)
-    return Finding("fsync", Status.OK, "a file and its directory can be synced")
+    return sync_finding(statistics.median(took))
+
+
+def _synced(file: IO[bytes]) -> float:
+    begun = time.monotonic()
+    file.write(b"gateway doctor\n" * 256)
+    file.flush()
+    os.fsync(file.fileno())
+    return time.monotonic() - begun
+
+
+def sync_finding(seconds: float) -> Finding:
+    """What the median time of a sync means for mail: each 250 waits for one, which it shares with others."""
+    told = f"a file and its directory can be synced, in {seconds * 1000:.1f} ms"
+    if seconds > _SLOW_SYNC:
+        remedy = "use a faster disk (an SSD, or a controller with a battery); look at what else writes there"
+        return Finding("fsync", Status.WARNING, f"{told}: every 250 waits for that", remedy)
+    return Finding("fsync", Status.OK, told)
 
 
 # -- the store --------------------------------------------------------------------------------------------------------

@@ -7,11 +7,9 @@ what the daemon would find. They are opened, judged and closed; nothing is sent.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import random
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import dataclass
 
 import dns.asyncquery
@@ -19,7 +17,6 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
-import dns.reversename
 
 from gateway.cli.doctor_checks import Finding, Status
 from gateway.clock import SystemClock
@@ -38,13 +35,16 @@ from gateway.mail.address import Address
 from gateway.mail.attempt import Stage
 from gateway.mail.protection import Assurance, Method
 
-__all__ = ["Surroundings", "dnssec", "hostname", "outbound", "resolvers", "smart_host"]
+__all__ = ["ANYWHERE", "PATIENCE", "Surroundings", "dnssec", "outbound", "resolvers", "smart_host"]
 
 #: Seconds for one DNS question or one connection.
 PATIENCE = 4.0
-_EVERYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+#: Asked, not connected to: every address counts.
+ANYWHERE = DestinationGuard((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 #: Signed since 2009, and not about to go away.
 _SIGNED = "org."
+#: Domains and hosts that are tried to see whether the way out is open.
+_MOST_DOMAINS, _MOST_HOSTS = 5, 8
 _OWN_RESOLVER = (
     'run a validating resolver on this machine (such as unbound), and name it: dns: {resolvers: ["127.0.0.1:53"]}'
 )
@@ -112,8 +112,13 @@ async def dnssec(around: Surroundings) -> AsyncIterator[Finding]:
         detail = "no resolver is trusted to say what is authenticated: signed MX records do not count"
         yield Finding("dnssec", Status.WARNING, detail, _OWN_RESOLVER)
         return
-    for server in trusted:
+    for server in around.resolver.servers:
         name = f"dnssec {addresses_of([server])[0]}"
+        if server not in trusted:
+            detail = "its word on what is authenticated does not count: it is not on this machine"
+            remedy = "leave only validating resolvers of this machine under dns.resolvers, or none that need trust"
+            yield Finding(name, Status.NOTE, detail, remedy)
+            continue
         try:
             response = await _ask(server, _SIGNED, "SOA")
         except (OSError, EOFError, ValueError, dns.exception.DNSException):
@@ -128,96 +133,57 @@ async def dnssec(around: Surroundings) -> AsyncIterator[Finding]:
             yield Finding(name, Status.WARNING, f"does not validate: {_SIGNED} is not authenticated", _OWN_RESOLVER)
 
 
-async def hostname(around: Surroundings) -> AsyncIterator[Finding]:
-    """Our own name, and the names of the addresses that it leads to (forward-confirmed reverse DNS)."""
-    name = around.settings.hostname
-    record = f"publish A (and AAAA, where mail leaves by IPv6) for {name}"
-    try:
-        found = await find_addresses(around.resolver, name, _EVERYWHERE)
-    except DnsError as error:
-        yield Finding("hostname", Status.WARNING, f"could not tell: {error.reason}", "mend DNS first")
-        return
-    if not found.addresses:
-        yield Finding("hostname", Status.WARNING, f"{name} has no address: many hosts refuse such an EHLO", record)
-        return
-    told = ", ".join(found.addresses)
-    inner = [address for address in found.addresses if DestinationGuard().refusal(address)]
-    if len(inner) == len(found.addresses):
-        detail = f"{name} is {told}: not an address that others can reach"
-        yield Finding("hostname", Status.WARNING, detail, f"publish the address that mail leaves from for {name}")
-        return
-    strange = [source for source in _sources() if source not in found.addresses]
-    if strange:
-        detail = f"mail leaves from {', '.join(strange)}, {name} is {told}"
-        yield Finding("hostname", Status.WARNING, detail, record)
-    else:
-        yield Finding("hostname", Status.OK, f"{name} is {told}")
-    for address in found.addresses:
-        if address not in inner:
-            yield await _reverse(around, address)
-
-
-def _sources() -> list[str]:
-    """The public addresses that mail leaves from: a UDP socket is connected, which sends nothing."""
-    found = []
-    for family, target in ((socket.AF_INET, "198.41.0.4"), (socket.AF_INET6, "2001:503:ba3e::2:30")):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((target, 53))
-            source = str(probe.getsockname()[0])
-            if DestinationGuard().refusal(source) is None:
-                found.append(source)
-    return found
-
-
-async def _reverse(around: Surroundings, address: str) -> Finding:
-    name = f"reverse_dns {address}"
-    own = around.settings.hostname
-    remedy = f"ask whoever gave you {address} to set its PTR record to {own}: large providers refuse mail without"
-    try:
-        answer = await around.resolver.query(dns.reversename.from_address(address).to_text(), "PTR")
-        named = [record.to_text().rstrip(".").lower() for record in answer.records]
-        for each in named[:4]:
-            back = await find_addresses(around.resolver, each, _EVERYWHERE)
-            if address in back.addresses:
-                return Finding(name, Status.OK, f"{each}, which leads back to it")
-    except DnsError as error:
-        return Finding(name, Status.WARNING, f"could not tell: {error.reason}", "mend DNS first")
-    if not named:
-        return Finding(name, Status.WARNING, "has no PTR record", remedy)
-    return Finding(name, Status.WARNING, f"{', '.join(named)} does not lead back to it", remedy)
-
-
 # -- the ways out -----------------------------------------------------------------------------------------------------
 
 
-async def outbound(around: Surroundings, domain: str) -> AsyncIterator[Finding]:
-    """Whether a mail host of ``domain`` can be reached on the port that mail leaves by."""
+async def outbound(
+    around: Surroundings, own_domains: Sequence[str], *, asked: str | None = None, ours: Container[str] = ()
+) -> AsyncIterator[Finding]:
+    """Whether a mail host of ``asked``, or else of a domain of our own, can be reached on the port that mail leaves by.
+
+    ``ours``: addresses that are our own; that we reach ourselves says nothing.
+    """
     settings, port = around.settings, around.settings.delivery.port
-    name = f"port_{port}"
+    name, elsewhere = f"port {port}", "name a domain that you write to: `gateway doctor --domain DOMAIN`"
     if "*" in settings.delivery.routes:
         yield Finding(name, Status.OK, "not needed: a route for all domains is set")
         return
-    try:
-        mx = await find_mx(around.resolver, domain, frozenset({settings.hostname}), rng=random.SystemRandom())
-        addresses: list[tuple[str, str]] = []
-        for each in mx.hosts[:2]:
-            found = await find_addresses(around.resolver, each.name, guard_of(settings), around.families)
-            addresses += [(each.name, address) for address in found.addresses[:2]]
-    except DnsError as error:
-        yield Finding(name, Status.WARNING, f"could not tell: {error.reason}", "mend DNS first")
+    domains = own_domains[:_MOST_DOMAINS] if asked is None else [asked]
+    looked = await asyncio.gather(*(_mail_hosts(around, domain) for domain in domains), return_exceptions=True)
+    found = [each for hosts in looked if not isinstance(hosts, BaseException) for each in hosts]
+    hosts = [(host, address) for host, address in dict.fromkeys(found) if address not in ours][:_MOST_HOSTS]
+    failure = next((each for each in looked if isinstance(each, BaseException)), None)
+    if failure is not None and not isinstance(failure, DnsError):
+        raise failure
+    if not hosts:
+        if failure is not None:
+            yield Finding(name, Status.WARNING, f"could not tell: {failure.reason}", "mend DNS first")
+        elif asked is not None:
+            detail = f"could not tell: this resolver knows no mail host of {asked} that can be tried"
+            yield Finding(name, Status.WARNING, detail, elsewhere)
+        else:
+            detail = "not tried: no domain of yours has a mail host elsewhere"
+            yield Finding(name, Status.NOTE, detail, elsewhere)
         return
-    if not addresses:
-        detail = f"could not tell: this resolver knows no mail host of {domain}"
-        yield Finding(name, Status.WARNING, detail, "ask again where it reaches the Internet, or use --domain")
-        return
-    tried = await asyncio.gather(*(_greets(address, port) for _, address in addresses))
-    for (host, address), greeted in zip(addresses, tried, strict=True):
-        if greeted is None:
+    tried = await asyncio.gather(*(_greets(address, port) for _, address in hosts))
+    for (host, address), wrong in zip(hosts, tried, strict=True):
+        if wrong is None:
             yield Finding(name, Status.OK, f"{host} [{address}] greets")
             return
-    host, address = addresses[0]
+    host, address = hosts[0]
     remedy = f'ask your provider to open port {port} outbound (many clouds block it), or set a route for "*"'
     yield Finding(name, Status.BAD, f"{host} [{address}]: {tried[0]}", remedy)
+
+
+async def _mail_hosts(around: Surroundings, domain: str) -> list[tuple[str, str]]:
+    """Hosts that take mail for ``domain``, each with an address, ourselves left out. Raises :class:`DnsError`."""
+    settings = around.settings
+    mx = await find_mx(around.resolver, domain, frozenset({settings.hostname}), rng=random.SystemRandom())
+    found: list[tuple[str, str]] = []
+    for each in mx.hosts[:2]:
+        host = await find_addresses(around.resolver, each.name, guard_of(settings), around.families)
+        found += [(each.name, address) for address in host.addresses[:2]]
+    return found
 
 
 async def _greets(address: str, port: int) -> str | None:
@@ -257,7 +223,7 @@ async def smart_host(around: Surroundings, name: str, route: Route) -> AsyncIter
         trust = await asyncio.to_thread(Trust.load, settings.tls.trust)
         addresses: tuple[str, ...] = (route.host,)
         if _is_name(route):
-            addresses = (await find_addresses(around.resolver, route.host, _EVERYWHERE, around.families)).addresses
+            addresses = (await find_addresses(around.resolver, route.host, ANYWHERE, around.families)).addresses
     except (DnsError, TrustError) as error:
         yield Finding(name, Status.WARNING, f"could not tell: {error}", "mend that first")
         return

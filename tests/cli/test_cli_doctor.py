@@ -6,11 +6,12 @@ import asyncio
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.cli.doctor_checks import ClockReading, Status, clock_steps
-from gateway.cli.doctor_disk import file_system_of
+from gateway.cli.doctor import bounded
+from gateway.cli.doctor_certificates import ends_soon
+from gateway.cli.doctor_checks import Finding, Status
+from gateway.cli.doctor_clock import ClockReading, clock_steps, clock_sync, kernel_clock_error
+from gateway.cli.doctor_disk import file_system_of, inode_finding, sync_finding
 from gateway.testing import CA, Behaviour, Certificate, DnsServer, Flag, SmtpPeer, free_port, stall
 from tests.cli.conftest import Cli, run_cli
 
@@ -32,14 +36,14 @@ def change(cli: Cli, **sections: Any) -> None:
     cli.config.write_text(yaml.safe_dump({**settings, **sections}))
 
 
-def ask(cli: Cli, *arguments: str) -> dict[str, dict[str, str]]:
+def ask(cli: Cli, *arguments: str, **environment: str) -> dict[str, dict[str, str]]:
     """The findings by name; the exit status must fit them."""
-    result = cli.run("doctor", "--json", *arguments)
+    result = cli.run("doctor", "--json", *arguments, **environment)
     told = json.loads(result.stdout)
     assert set(told) == {"ok", "checks"}
     for check in told["checks"]:
         assert set(check) == {"name", "status", "detail", "remedy"}
-        assert check["status"] in {"ok", "warning", "bad"}
+        assert check["status"] in {"ok", "note", "warning", "bad"}
         assert bool(check["remedy"]) or check["status"] == "ok", check
     assert told["ok"] is not any(check["status"] == "bad" for check in told["checks"])
     assert result.exit_code == (0 if told["ok"] else 1)
@@ -107,13 +111,27 @@ def test_nothing_is_made_before_the_first_start(fresh: Cli, quiet_dns: str) -> N
     assert (findings["store"]["status"], findings["data_dir"]["status"]) == ("ok", "ok")
 
 
+def test_a_check_that_hangs_or_breaks_keeps_what_it_found() -> None:
+    async def check(error: Exception | None) -> AsyncIterator[Finding]:
+        yield Finding("store", Status.OK, "there")
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+    hung = asyncio.run(bounded("one", check(None), seconds=0.05))
+    broken = asyncio.run(bounded("one", check(ValueError("oh")), seconds=5.0))
+    for found, words in ((hung, "not all could be told"), (broken, "could not tell: ValueError: oh")):
+        assert [(each.name, each.status) for each in found] == [("store", "ok"), ("check one", "warning")]
+        assert words in found[1].detail
+
+
 def test_lines_for_people(cli: Cli, quiet_dns: str) -> None:
     change(cli, dns={"resolvers": [quiet_dns]})
     lines = cli.run("doctor").stdout.splitlines()
     assert lines[0].startswith("ok      configuration: ")
-    (warned,) = [index for index, line in enumerate(lines) if line.startswith("warning return_route app:")]
+    (warned,) = [index for index, line in enumerate(lines) if line.startswith("note    return_route app:")]
     assert lines[warned + 1].startswith("        -> set return_route")
-    assert lines[-1].endswith("warnings")
+    assert lines[-1].endswith(" ok")
     assert " 0 bad, " in lines[-1]
 
 
@@ -168,6 +186,12 @@ def test_dnssec_is_seen_missed_and_not_guessed(cli: Cli) -> None:
             "host5.isp.example does not lead back to it",
         ),
         (
+            "gw.clinic.example. A 8.8.4.4\nmail.isp.example. A 8.8.4.4\n4.4.8.8.in-addr.arpa. PTR mail.isp.example.\n",
+            "reverse_dns 8.8.4.4",
+            "note",
+            "mail.isp.example, which leads back to it, but is not gw.clinic.example",
+        ),
+        (
             "gw.clinic.example. A 8.8.4.4\n4.4.8.8.in-addr.arpa. PTR gw.clinic.example.\n",
             "reverse_dns 8.8.4.4",
             "ok",
@@ -183,6 +207,37 @@ def test_our_name_and_the_names_of_its_address(cli: Cli, zone: str, name: str, s
     assert words in found["detail"]
 
 
+def test_the_address_that_mail_leaves_from_is_given_where_nat_hides_it(cli: Cli, quiet_dns: str) -> None:
+    change(cli, dns={"resolvers": [quiet_dns]})
+    found = ask(cli, "--address", "8.8.4.4")
+    assert found["hostname"]["status"] == "ok"
+    found = ask(cli, "--address", "8.8.8.8")
+    assert found["hostname"]["detail"] == "mail leaves from 8.8.8.8, gw.clinic.example is 8.8.4.4"
+    assert (found["hostname"]["status"], found["reverse_dns 8.8.8.8"]["detail"]) == ("warning", "has no PTR record")
+    for wrong in ("--address", "somewhere"), ("--domain", "no..domain"):
+        assert cli.run("doctor", *wrong).exit_code == 2
+
+
+def test_behind_a_smart_host_our_own_name_is_seen_by_nobody(cli: Cli) -> None:
+    with world("") as resolver:
+        change(cli, dns={"resolvers": [resolver]}, delivery={"routes": {"*": "127.0.0.2:26"}})
+        found = ask(cli)
+    assert (found["hostname"]["status"], "127.0.0.2" in found["hostname"]["detail"]) == ("ok", True)
+
+
+def test_a_source_address_must_be_one_of_this_machine(cli: Cli, quiet_dns: str) -> None:
+    addresses = ["127.0.0.2", "198.51.100.77"]
+    change(cli, dns={"resolvers": [quiet_dns]}, delivery={"source_addresses": addresses})
+    found = ask(cli)
+    assert [found[f"source_address {address}"]["status"] for address in addresses] == ["ok", "bad"]
+
+
+def test_an_untrusted_resolver_beside_a_trusted_one_is_told(cli: Cli, quiet_dns: str) -> None:
+    elsewhere = f"0.0.0.0:{free_port()}"  # not loopback by name, and nobody there
+    change(cli, dns={"resolvers": [quiet_dns, elsewhere]})
+    assert ask(cli)[f"dnssec {elsewhere}"]["status"] == "note"
+
+
 # -- the ways out -----------------------------------------------------------------------------------------------------
 
 
@@ -192,13 +247,31 @@ def test_port_25_is_open_closed_or_not_known(cli: Cli) -> None:
     delivery = {"port": port, "allow_networks": ["127.0.0.0/8"]}
     with world(zone, peer=SmtpPeer("127.0.0.2", port)) as resolver:
         change(cli, dns={"resolvers": [resolver]}, delivery=delivery)
-        assert ask(cli, "--domain", "big.example")[f"port_{port}"]["detail"] == "mx.big.example [127.0.0.2] greets"
-        assert ask(cli, "--domain", "other.example")[f"port_{port}"]["detail"].startswith("could not tell")
+        assert ask(cli, "--domain", "big.example")[f"port {port}"]["detail"] == "mx.big.example [127.0.0.2] greets"
+        assert ask(cli, "--domain", "other.example")[f"port {port}"]["detail"].startswith("could not tell")
     with world(zone) as resolver:
         change(cli, dns={"resolvers": [resolver]}, delivery=delivery)
-        assert ask(cli, "--domain", "big.example")[f"port_{port}"]["status"] == "bad"
+        assert ask(cli, "--domain", "big.example")[f"port {port}"]["status"] == "bad"
         change(cli, delivery={**delivery, "routes": {"*": "127.0.0.2:26"}})
-        assert ask(cli, "--domain", "big.example")[f"port_{port}"]["status"] == "ok"
+        assert ask(cli, "--domain", "big.example")[f"port {port}"]["status"] == "ok"
+
+
+def test_port_25_is_tried_at_mail_hosts_of_our_own_domains(cli: Cli) -> None:
+    port = free_port("127.0.0.2")
+    zone = "clinic.example. MX 10 mx.mailbox.example.\nmx.mailbox.example. A 127.0.0.2\n"
+    delivery = {"port": port, "allow_networks": ["127.0.0.0/8"]}
+    with world(zone, peer=SmtpPeer("127.0.0.2", port)) as resolver:
+        change(cli, dns={"resolvers": [resolver]}, delivery=delivery)
+        assert ask(cli)[f"port {port}"]["detail"] == "mx.mailbox.example [127.0.0.2] greets"
+        # That we reach ourselves says nothing.
+        found = ask(cli, "--address", "127.0.0.2")[f"port {port}"]
+        assert (found["status"], found["detail"].startswith("not tried")) == ("note", True)
+    with world("clinic.example. MX 10 gw.clinic.example.\ngw.clinic.example. A 127.0.0.2\n") as resolver:
+        change(cli, dns={"resolvers": [resolver]}, delivery=delivery)
+        assert ask(cli)[f"port {port}"]["status"] == "note"
+    with world(zone, ("clinic.example.", "servfail")) as resolver:
+        change(cli, dns={"resolvers": [resolver]}, delivery=delivery)
+        assert ask(cli)[f"port {port}"]["detail"].startswith("could not tell")
 
 
 def with_return_route(cli: Cli, resolver: str, port: int, **route: Any) -> None:
@@ -286,6 +359,26 @@ def test_the_listeners_certificate(
     assert words in found["detail"]
 
 
+def test_a_key_that_everybody_can_read(cli: Cli, quiet_dns: str) -> None:
+    ca = CA()
+    certificate, key = ca.issue("gw.clinic.example").write(cli.config.parent, "gw")
+    roots = ca.write_root(cli.config.parent / "roots.pem")
+    tls = {"certificate": str(certificate), "key": str(key), "trust": str(roots)}
+    change(cli, dns={"resolvers": [quiet_dns]}, tls=tls)
+    key.chmod(0o644)
+    assert ask(cli)["certificate"]["remedy"].startswith("chmod o= ")
+    key.chmod(0o640)
+    assert ask(cli)["certificate"]["status"] == "ok"
+
+
+def test_a_short_lived_certificate_has_a_month_to_go_for_all_its_life() -> None:
+    begin, day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.timedelta(days=1)
+    assert not ends_soon(begin, begin + 47 * day, begin + 30 * day)
+    assert ends_soon(begin, begin + 47 * day, begin + 36 * day)
+    assert not ends_soon(begin, begin + 398 * day, begin + 360 * day)
+    assert ends_soon(begin, begin + 398 * day, begin + 370 * day)
+
+
 def test_a_key_of_another_certificate(cli: Cli) -> None:
     ca = CA()
     certificate, _ = ca.issue("gw.clinic.example").write(cli.config.parent, "gw")
@@ -321,6 +414,26 @@ def test_below_the_floor_is_bad(cli: Cli, quiet_dns: str) -> None:
     change(cli, dns={"resolvers": [quiet_dns]}, limits={"free_space": "900TB"})
     found = ask(cli)["free_space"]
     assert (found["status"], "the floor is" in found["detail"]) == ("bad", True)
+
+
+def test_room_for_files_and_the_time_of_a_sync_are_told(cli: Cli, quiet_dns: str) -> None:
+    change(cli, dns={"resolvers": [quiet_dns]})
+    found = ask(cli)
+    assert found["inodes"]["status"] == "ok"
+    assert re.search(r"synced, in [\d.]+ ms", found["fsync"]["detail"])
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.0004, Status.OK), (0.02, Status.OK), (0.08, Status.WARNING)])
+def test_a_slow_disk_is_told(seconds: float, status: Status) -> None:
+    assert sync_finding(seconds).status is status
+
+
+@pytest.mark.parametrize(
+    ("total", "left", "status"),
+    [(1_000_000, 900_000, Status.OK), (1_000_000, 500, Status.WARNING), (0, 0, Status.OK)],
+)
+def test_a_file_system_without_room_for_files_is_told(total: int, left: int, status: Status) -> None:
+    assert inode_finding(Path("/data"), total, left).status is status
 
 
 def test_others_can_read_the_data(cli: Cli, quiet_dns: str) -> None:
@@ -442,6 +555,43 @@ def test_mail_from_the_future_is_seen(cli: Cli, quiet_dns: str) -> None:
     connection.close()
     found = ask(cli)["clock"]
     assert (found["status"], "the newest message lies" in found["detail"]) == ("bad", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(0.02, Status.OK), (0.0, Status.OK), (3.0, Status.NOTE), (16.0, Status.WARNING), (None, Status.NOTE)],
+)
+def test_whether_anything_keeps_the_clock_right(error: float | None, status: Status) -> None:
+    assert clock_sync(error).status is status
+
+
+def test_the_kernel_tells_how_wrong_its_clock_may_be() -> None:
+    error = kernel_clock_error()
+    assert error is None or 0 <= error < 1e6
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words"),
+    [
+        ("echo 'gpg (GnuPG) 2.4.5'; echo more", "ok", "version 2.4.5"),
+        ("echo 'gpg (GnuPG) 2.0.22'", "warning", "2.0.22; 2.2 or newer"),
+        ("exit 1", "warning", "does not say which version"),
+        ("exec sleep 30", "warning", "does not say which version"),
+        (None, "note", "not installed"),
+    ],
+)
+def test_gnupg(fresh: Cli, quiet_dns: str, tmp_path: Path, script: str | None, status: str, words: str) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if script is not None:
+        (programs / "gpg").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
+        (programs / "gpg").chmod(0o755)
+    change(fresh, dns={"resolvers": [quiet_dns]})
+    found = ask(fresh, PATH=str(programs))["gpg"]
+    assert (found["status"], words in found["detail"]) == (status, True)
 
 
 def test_help_says_what_it_is() -> None:
