@@ -167,7 +167,11 @@ def _store_and_clock(settings: Settings, before: ClockReading) -> list[Finding]:
     if settings.data_dir.exists():
         moments["the last change of data_dir"] = settings.data_dir.stat().st_mtime
     after = ClockReading(time.time(), time.monotonic())
-    return [*state.findings, clock_steps(before, after, moments), clock_sync(kernel_clock_error())]
+    return [
+        *state.findings,
+        clock_steps(before, after, moments, doubted=state.doubted),
+        clock_sync(kernel_clock_error()),
+    ]
 
 
 async def bounded(name: str, check: AsyncIterator[Finding], seconds: float = _LIMIT) -> list[Finding]:

@@ -30,10 +30,13 @@ class ClockReading:
     monotonic: float
 
 
-def clock_steps(before: ClockReading, after: ClockReading, newest: dict[str, float]) -> Finding:
+def clock_steps(
+    before: ClockReading, after: ClockReading, newest: dict[str, float], *, doubted: bool = False
+) -> Finding:
     """Whether the wall clock is plausible.
 
     ``newest``: moments that must have passed, by what they are the moment of (epoch seconds).
+    ``doubted``: what the gateway itself makes of it.
     """
     remedy = "let chrony or systemd-timesyncd set the clock; retries, certificates and signatures depend on it"
     if after.wall < _LONG_AGO:
@@ -45,6 +48,12 @@ def clock_steps(before: ClockReading, after: ClockReading, newest: dict[str, flo
     if ahead:
         what, seconds = max(ahead.items(), key=lambda item: item[1])
         return Finding("clock", Status.BAD, f"{what} lies {seconds:.0f} s in the future: the clock went back", remedy)
+    if doubted:
+        detail = "the gateway holds it for wrong, by what it saw before: nothing ends for its age meanwhile"
+        remedy = (
+            "`gateway queue clock show` says why; set the clock, or say that it is right: `gateway queue clock accept`"
+        )
+        return Finding("clock", Status.WARNING, detail, remedy)
     return Finding("clock", Status.OK, "goes forward, and nothing in data_dir comes from the future")
 
 

@@ -9,7 +9,7 @@ import stat
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,7 @@ from gateway.cli.doctor_checks import Finding, Status
 from gateway.config.model import Settings
 from gateway.config.values import KeySource
 from gateway.errors import StoreError
+from gateway.store import timekeeping
 from gateway.store.database import database_path
 from gateway.store.keyring import Kek, KeyRing, parse_key
 from gateway.store.migrate import expected_version
@@ -34,6 +35,7 @@ __all__ = [
     "file_system_of",
     "inode_finding",
     "key_finding",
+    "looked_at",
     "store",
     "sync_finding",
     "version_finding",
@@ -186,10 +188,14 @@ def sync_finding(seconds: float) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """What was found. ``newest``: when the newest message came in, by the store (epoch seconds)."""
+    """What was found. ``newest``: when the newest message came in, by the store (epoch seconds).
+
+    ``doubted``: the gateway itself holds this machine's clock for wrong (:mod:`gateway.store.timekeeping`).
+    """
 
     findings: tuple[Finding, ...]
     newest: float | None = None
+    doubted: bool = False
 
 
 def store(settings: Settings) -> StoreState:
@@ -208,7 +214,7 @@ def store(settings: Settings) -> StoreState:
             findings = [version_finding(connection)]
             if findings[0].status is not Status.BAD:
                 findings.append(key_finding(settings, connection))
-                return StoreState(tuple(findings), connection.execute(select(func.max(messages.c.received))).scalar())
+                return looked_at(findings, connection)
             return StoreState(tuple(findings))
     except DBAPIError as error:
         text = str(error.orig)
@@ -217,6 +223,13 @@ def store(settings: Settings) -> StoreState:
             return StoreState((Finding("store", Status.WARNING, f"could not tell: {text}", remedy),))
         remedy = "put a backup back, or ask for help; keep the files as they are"
         return StoreState((Finding("store", Status.BAD, f"{path} cannot be read: {text}", remedy),))
+
+
+def looked_at(findings: Sequence[Finding], connection: Connection) -> StoreState:
+    """``findings``, and what a store of the right version says about time."""
+    newest = connection.execute(select(func.max(messages.c.received))).scalar()
+    clock = timekeeping.load(connection)
+    return StoreState(tuple(findings), newest, doubted=clock is not None and bool(clock.doubt))
 
 
 @contextlib.contextmanager

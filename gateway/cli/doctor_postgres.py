@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gateway.cli.doctor_checks import Finding, Status
-from gateway.cli.doctor_disk import StoreState, key_finding, version_finding
+from gateway.cli.doctor_disk import StoreState, key_finding, looked_at, version_finding
 from gateway.config.model import Settings
 from gateway.errors import StoreError
 from gateway.store.database import open_engine, translated
 from gateway.store.postgres import settings_of, unfit
-from gateway.store.schema import messages
 
 __all__ = ["store"]
 
@@ -37,7 +36,7 @@ def _look(settings: Settings, connection: Connection) -> StoreState:
     if findings[-1].status is Status.BAD or "no tables" in findings[-1].detail:
         return StoreState(tuple(findings))
     findings.append(key_finding(settings, connection))
-    return StoreState(tuple(findings), connection.execute(select(func.max(messages.c.received))).scalar())
+    return looked_at(findings, connection)
 
 
 def _server(settings: Settings, connection: Connection) -> Iterator[Finding]:

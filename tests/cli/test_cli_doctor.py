@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from gateway.cli.doctor_certificates import ends_soon
 from gateway.cli.doctor_checks import Finding, Status
 from gateway.cli.doctor_clock import ClockReading, clock_steps, clock_sync, kernel_clock_error
 from gateway.cli.doctor_disk import file_system_of, inode_finding, sync_finding
+from gateway.store.database import open_engine
+from gateway.store.timekeeping import load, save
 from gateway.testing import CA, Behaviour, Certificate, DnsServer, Flag, SmtpPeer, free_port, stall
 from tests.cli.conftest import Cli, run_cli
 
@@ -545,6 +548,19 @@ NOW = 1_800_000_000.0
 )
 def test_the_clock(wall: float, newest: dict[str, float], status: Status) -> None:
     assert clock_steps(ClockReading(NOW, 100.0), ClockReading(wall, 102.0), newest).status is status
+
+
+def test_the_gateways_own_doubt_is_told(cli: Cli, quiet_dns: str) -> None:
+    change(cli, dns={"resolvers": [quiet_dns]})
+    engine = open_engine("sqlite", cli.data_dir, writes=True)
+    for doubt, status in (("jump", "warning"), ("", "ok")):
+        with engine.begin() as connection:
+            record = load(connection)
+            assert record is not None
+            save(connection, replace(record, doubt=doubt))
+        found = ask(cli)["clock"]
+        assert (found["status"], "queue clock show" in found["remedy"]) == (status, bool(doubt))
+    engine.dispose()
 
 
 def test_mail_from_the_future_is_seen(cli: Cli, quiet_dns: str) -> None:
