@@ -125,7 +125,7 @@ class Tls(Section):
     listener says `tls: none`."""
 
     key: FileName | None = None
-    """PEM file with its private key, without a pass phrase."""
+    """PEM file with its private key, without a pass phrase; or `credential:NAME` (systemd)."""
 
     trust: Trust = "system"
     """Roots that certificates of others are judged by: `system`, or a PEM file."""

@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 from gateway.config.written import one_or_many, shown, surroundings_of
 from gateway.mail.dkim.keys import SigningKey
 
-__all__ = ["KeySource", "PrivateKey", "Secret", "Secrets", "read_secret"]
+__all__ = ["KeySource", "PrivateKey", "Secret", "Secrets", "credential_path", "read_secret"]
 
 _ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 _MAX_SECRET_FILE = 65536  # a larger file is the wrong file
@@ -65,7 +65,7 @@ def read_secret(value: object, info: ValidationInfo) -> Secret:
     if value.startswith("file:"):
         return Secret(_read_secret(surroundings.base / value.removeprefix("file:")))
     if value.startswith("credential:"):
-        return Secret(_read_secret(_credential(value.removeprefix("credential:"), surroundings.environ)))
+        return Secret(_read_secret(credential_path(value.removeprefix("credential:"), surroundings.environ)))
     return Secret(value.encode())
 
 
@@ -85,7 +85,8 @@ def _read_secret(path: Path) -> bytes:
     return data
 
 
-def _credential(name: str, environ: Mapping[str, str]) -> Path:
+def credential_path(name: str, environ: Mapping[str, str]) -> Path:
+    """Where systemd put the credential of that name; raises ``ValueError`` where it hands over none."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise ValueError(f"credential:{name} needs systemd's LoadCredential= (CREDENTIALS_DIRECTORY is not set)")

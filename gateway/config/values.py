@@ -35,7 +35,7 @@ from gateway.config.networks import (
     Networks,
     ResolverEndpoint,
 )
-from gateway.config.secrets import KeySource, PrivateKey, Secret, Secrets
+from gateway.config.secrets import KeySource, PrivateKey, Secret, Secrets, credential_path
 from gateway.config.written import Surroundings, shown, surroundings_of, text_of
 
 __all__ = [
@@ -157,7 +157,10 @@ def _file_name(value: object, info: ValidationInfo) -> Path:
     text = text_of(value, "a path")
     if "\0" in text:
         raise ValueError("expected a path, found one with a NUL in it")
-    return surroundings_of(info).base / text.removeprefix("file:")
+    surroundings = surroundings_of(info)
+    if text.startswith("credential:"):
+        return credential_path(text.removeprefix("credential:"), surroundings.environ)
+    return surroundings.base / text.removeprefix("file:")
 
 
 def _trust(value: object, info: ValidationInfo) -> "Path | Literal['system']":
@@ -169,7 +172,7 @@ def _trust(value: object, info: ValidationInfo) -> "Path | Literal['system']":
 
 
 FileName = Annotated[Path, PlainValidator(_file_name)]
-"""A path; a relative one starts at the directory of the configuration file."""
+"""A path, relative to the directory of the configuration file; or ``credential:NAME``, which systemd hands over."""
 
 Trust = Annotated[Path | Literal["system"], PlainValidator(_trust)]
 """``system``: the roots that the operating system trusts; or a PEM file with roots."""

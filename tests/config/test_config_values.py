@@ -110,6 +110,17 @@ def test_secrets_from_file_environment_and_credential(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_may_be_a_credential(tmp_path: Path) -> None:
+    surroundings = Surroundings(tmp_path / "etc", {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
+    needed = {"hostname": "gw.clinic.example", "postmaster": "ops@clinic.example"}
+    tls = {"certificate": "tls.crt", "key": "credential:tls.key"}
+    model = Settings.model_validate({**needed, "tls": tls}, context=surroundings)
+    assert model.tls.certificate == tmp_path / "etc/tls.crt"
+    assert model.tls.key == tmp_path / "credentials/tls.key"
+    with pytest.raises(ValidationError, match="LoadCredential"):
+        Settings.model_validate({**needed, "tls": tls}, context=Surroundings(tmp_path, {}))
+
+
 def test_key_sources_keep_where_they_come_from(tmp_path: Path) -> None:
     sources = settings(store={"keys": ["file:kek.key", "${KEK}", "credential:kek"]}).store.keys
     assert [(source.kind, source.name) for source in sources] == [

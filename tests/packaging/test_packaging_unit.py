@@ -52,6 +52,11 @@ def test_the_service_is_hardly_exposed() -> None:
 
 
 @pytest.mark.peer
+def test_the_backup_is_exposed_even_less() -> None:
+    assert exposure(UNITS / "gateway-backup.service") < exposure(UNITS / "gateway.service")
+
+
+@pytest.mark.peer
 def test_with_the_socket_unit_it_is_exposed_no_more(tmp_path: Path) -> None:
     unit = tmp_path / "gateway.service"
     drop_in = (UNITS / "gateway.service.d/socket.conf").read_text()
@@ -61,11 +66,12 @@ def test_with_the_socket_unit_it_is_exposed_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.peer
 def test_systemd_knows_every_line(tmp_path: Path) -> None:
-    for name in ("gateway.service", "gateway.socket"):
+    names = [path.name for path in UNITS.iterdir() if path.is_file()]
+    for name in names:
         # The program stands where it is not installed: another one, so that nothing but the unit is judged.
         (tmp_path / name).write_text((UNITS / name).read_text().replace("/opt/gateway/bin/gateway", "/bin/true"))
-    said = analyze("verify", "--man=no", tmp_path / "gateway.service", tmp_path / "gateway.socket")
-    assert "gateway." not in said, said
+    said = analyze("verify", "--man=no", *(tmp_path / name for name in names))
+    assert "gateway" not in said, said
 
 
 def test_a_stop_gets_the_time_that_it_takes() -> None:
