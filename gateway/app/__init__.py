@@ -3,6 +3,7 @@
 Processes:
 
 1. ``supervisor`` - ``gateway run``: binds, forks, watches, reloads, stops
+   ``preloading`` and ``signals`` are its hands
 2. ``sockets``    - what listens: made once, handed to the workers; socket activation
 3. ``children``   - forking a process that dies with its parent; when one that died starts again
 4. ``seat``, ``board`` - what stays of a worker: share, bell, and its last words in shared memory

@@ -14,15 +14,12 @@ One thread and no event loop of a library: it forks at any time.
 
 from __future__ import annotations
 
-import gc
 import os
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +31,10 @@ from gateway.app.channel import Channel, Message
 from gateway.app.children import Child, describe_status, fork, kill
 from gateway.app.gateway import DRAIN
 from gateway.app.health import Roll, run_health, write_roll
+from gateway.app.preloading import preload
 from gateway.app.reloading import reload_all
 from gateway.app.seat import Seat
+from gateway.app.signals import Signals
 from gateway.app.sockets import Activated, Listening, activated
 from gateway.app.worker import run_worker
 from gateway.config.model import Settings
@@ -46,7 +45,6 @@ from gateway.observe.lines import LineOutput
 from gateway.observe.log import set_up
 from gateway.observe.service import ServiceNotifier
 from gateway.policy.bundle import Loaded
-from gateway.policy.detect import prepare
 
 __all__ = ["HANG", "Supervisor", "worker_count"]
 
@@ -62,26 +60,6 @@ _GRACE: Final = 10.0
 _LOOK: Final = 1.0
 #: SQLite has one writer at a time: more processes than this mostly wait for each other.
 _MOST_ON_SQLITE: Final = 2
-#: What is imported late, by us or by libraries, and needed by every process: shared when it is there before the fork.
-_LATE: Final = (
-    "alembic.runtime.migration",
-    "alembic.script",
-    "dns._asyncio_backend",
-    "dns.asyncresolver",
-    "dns.rdtypes.ANY.CNAME",
-    "dns.rdtypes.ANY.MX",
-    "dns.rdtypes.ANY.SOA",
-    "dns.rdtypes.IN.A",
-    "dns.rdtypes.IN.AAAA",
-    "encodings.idna",
-    "h11",
-    "sqlalchemy.dialects.sqlite.pysqlite",
-    "uvicorn.lifespan.off",
-    "uvicorn.protocols.http.h11_impl",
-    "uvicorn.protocols.websockets.auto",
-)
-#: The same, where there is a portal.
-_LATE_FOR_WEB: Final = ("babel.messages.pofile", "email.mime.text", "gateway.app.web")
 
 
 def worker_count(settings: Settings) -> int:
@@ -111,8 +89,7 @@ class Supervisor:
         self._web = Child("web", Seat(WHOLE), alarm="web_died") if loaded.settings.portal.url is not None else None
         self._health = Child("health")
         self._selector = selectors.DefaultSelector()
-        self._wake = socket.socketpair()
-        self._signals: set[int] = set()
+        self._signals = Signals()
         self._stopping = False
         self._reloads = 0
         self._alarms: list[str] = []
@@ -127,14 +104,14 @@ class Supervisor:
         self._set_up_log(None)
         require_peer_chain()
         self._bind()
-        self._preload()
-        self._listen_to_signals()
+        preload(web=self._web is not None, detectors=bool(self._loaded.policy.questions.detectors))
+        self._signals.listen()
+        self._selector.register(self._signals, selectors.EVENT_READ, None)
         try:
             self._start()
             while not self._asked_to_stop():
                 self._turn()
-                if signal.SIGHUP in self._signals:
-                    self._signals.discard(signal.SIGHUP)
+                if self._signals.take(signal.SIGHUP):
                     self._reload()
         finally:
             self._stop()
@@ -155,15 +132,6 @@ class Supervisor:
                 address=_shown(stranger),
                 remedy="no listener, portal or metrics has this address: correct the socket unit or the settings",
             )
-
-    def _preload(self) -> None:
-        for name in (*_LATE, *(_LATE_FOR_WEB if self._web is not None else ())):
-            with suppress(ImportError):
-                import_module(name)
-        if self._loaded.policy.questions.detectors:
-            prepare()
-        gc.collect()
-        gc.freeze()  # what is there now lives on; a collection in a child would only copy its pages
 
     def _start(self) -> None:
         """Start all; raises :class:`GatewayError` where one cannot start."""
@@ -234,7 +202,7 @@ class Supervisor:
             self._turn(restart=False)
 
     def _asked_to_stop(self) -> bool:
-        return bool(self._signals & {signal.SIGTERM, signal.SIGINT})
+        return self._signals.has(signal.SIGTERM, signal.SIGINT)
 
     # -- one turn -----------------------------------------------------------------------------------------------------
 
@@ -246,7 +214,7 @@ class Supervisor:
             if isinstance(key.data, Child):
                 self._hear(key.data)
             else:
-                self._take_signals()
+                self._signals.collect()
         self._reap()
         now = time.monotonic()
         self._kill_hung(now)
@@ -300,6 +268,9 @@ class Supervisor:
                 self._store_failed = reason
                 for _, channel in self.up():
                     channel.send({"do": "fail_store", "reason": reason})
+            case {"alarm": str(kind)}:
+                self._alarms.append(kind)
+                self._tell_alarms()
             case {"prepared": int(number), "faults": list(faults)}:
                 child.answer = (number, [str(fault) for fault in faults])
 
@@ -398,8 +369,7 @@ class Supervisor:
             """Let go of what is the supervisor's."""
             ours.close()
             self._selector.close()
-            for end in self._wake:
-                end.close()
+            self._signals.close()
             for other in self._all():
                 if other.channel is not None:
                     other.channel.close()
@@ -454,20 +424,7 @@ class Supervisor:
                 raise GatewayError(f"{late()} did not answer in time")
             self._turn(restart=False)
 
-    # -- signals and log ----------------------------------------------------------------------------------------------
-
-    def _listen_to_signals(self) -> None:
-        for end in self._wake:
-            end.settimeout(0.0)
-        signal.set_wakeup_fd(self._wake[1].fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
-        self._selector.register(self._wake[0], selectors.EVENT_READ, None)
-
-    def _take_signals(self) -> None:
-        with suppress(BlockingIOError):
-            while caught := self._wake[0].recv(256):
-                self._signals.update(caught)
+    # -- the log ------------------------------------------------------------------------------------------------------
 
     def _set_up_log(self, worker: int | None) -> None:
         log = self._loaded.settings.log

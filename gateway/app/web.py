@@ -73,7 +73,7 @@ def form_key(secret: bytes, face: str) -> bytes:
 
 def run_web(seat: Seat, channel: Channel, loaded: Loaded, config: Path, listening: socket.socket) -> int:
     """Be the web process until told to end; the exit status."""
-    rooms = WebRooms(config, load=Once(loaded), listening=listening)
+    rooms = WebRooms(config, Once(loaded), listening, raised=lambda kind: channel.send({"alarm": kind}))
     return uvloop.run(Worker("web", seat, channel, rooms).run())
 
 
@@ -91,14 +91,20 @@ class Prepared:
         """Of the files that it was made from."""
         return self.loaded.digest
 
+    @property
+    def https(self) -> bool:
+        """Whether browsers come by https."""
+        return self.loaded.settings.portal.origin.startswith("https:")
+
 
 @dataclass(slots=True)
 class WebRooms:
-    """See the module; what ``Worker`` runs."""
+    """See the module; what ``Worker`` runs. ``raised`` hears of what needs a person, by its kind of alarm."""
 
     config: Path
     load: Callable[[Path], Loaded]
     listening: socket.socket
+    raised: Callable[[str], object]
     clock: Clock = field(default_factory=SystemClock)
     metrics: Metrics = field(default_factory=lambda: Metrics(__version__))
     _current: Prepared = field(init=False)
@@ -123,7 +129,7 @@ class WebRooms:
                 self._current.app,
                 tls=self._tls,
                 trusted=self._trusted,
-                https=loaded.settings.portal.origin.startswith("https:"),
+                https=self._current.https,
             )
             await self._server.start([self.listening])
         except BaseException:
@@ -183,7 +189,7 @@ class WebRooms:
         """Work by this from the next request on."""
         self._current = prepared
         self._store.use_keks(prepared.keks)
-        self._server.app = prepared.app
+        self._server.replace(prepared.app, https=prepared.https)
         self._store.space.floor = prepared.loaded.settings.limits.free_space
         self._certificate_problem = ""
 
@@ -239,6 +245,7 @@ class WebRooms:
             self._certificate_problem = found.error
             if found.error:
                 _log.error("certificate_unusable", use="portal", error=found.error)
+                self.raised("certificate")
             else:
                 _log.info("certificate_reloaded", use="portal", expires=certificate.not_after)
         self.metrics.certificate_expiry.labels("portal").set(certificate.not_after)

@@ -43,6 +43,8 @@ __all__ = ["ServerLimits", "WebServer"]
 _log = structlog.get_logger()
 
 _BACKLOG: Final = 512
+#: Seconds that a client gets to say goodbye in TLS.
+_FAREWELL: Final = 2
 #: Seconds between two looks at who uses up our patience.
 _LOOK: Final = 0.5
 
@@ -88,8 +90,7 @@ class WebServer:
     """One application on bound sockets, from :meth:`start` to :meth:`stop`.
 
     ``tls`` gives the context for the next connection, ``None`` where there is no TLS; ``trusted`` the proxies.
-    ``https``: whether browsers reach us by https, whoever ends it. :attr:`app` may be replaced at any time: each
-    request goes to the one of now.
+    ``https``: whether browsers reach us by https, whoever ends it.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class WebServer:
         https: bool = True,
         limits: ServerLimits | None = None,
     ) -> None:
-        self.app = app
+        self._app = app
         self._limits = limits or ServerLimits()
         self._crowd = _Crowd(self._limits, trusted, https)
         self._tls = tls
@@ -114,7 +115,7 @@ class WebServer:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
 
         config = uvicorn.Config(
             app,
@@ -134,6 +135,10 @@ class WebServer:
         serving = asyncio.create_task(self._server.serve(sockets=list(sockets)), name="web")
         self._tasks = [serving, asyncio.create_task(self._watch(self._server), name="web-patience")]
         await self._server.listening.wait()
+
+    def replace(self, app: ASGIApp, *, https: bool) -> None:
+        """From the next request on, on open connections too, this application answers."""
+        self._app, self._crowd.https = app, https
 
     async def stop(self) -> None:
         """No new connections; what is under way is finished, for a while; then all are closed."""
@@ -194,7 +199,13 @@ class _Server(uvicorn.Server):
         crowd.shaking += 1
         shaken.add_done_callback(self._shaken)
         return SSLProtocol(
-            loop, connection, context, shaken, server_side=True, ssl_handshake_timeout=math.ceil(crowd.limits.handshake)
+            loop,
+            connection,
+            context,
+            shaken,
+            server_side=True,
+            ssl_handshake_timeout=math.ceil(crowd.limits.handshake),
+            ssl_shutdown_timeout=_FAREWELL,
         )
 
     def _shaken(self, outcome: asyncio.Future[None]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ import yaml
 
 from gateway.testing.ca import CA
 from gateway.testing.net import free_port
+from tests.app.test_app_processes import ACTIVATE
 from tests.peers.gateway_process import GatewayProcess, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes"), pytest.mark.timeout(180)]
@@ -195,6 +197,7 @@ def test_a_renewed_certificate_is_taken_over_and_a_bad_one_is_not(tmp_path: Path
         certificate.write_text("nonsense", encoding="ascii")
         wait_for("it is told", lambda: any("portal.tls" in each for each in web.health()["warnings"]))
         assert shown() == renewed.der
+        wait_for("it rings", lambda: web.gateway.metric("gateway_alarms_total", kind="certificate") == 1)
         expiry = web.gateway.metric("gateway_certificate_expiry_timestamp_seconds", use="portal")
         assert expiry == pytest.approx(renewed.leaf.not_valid_after_utc.timestamp())
 
@@ -209,6 +212,17 @@ def test_a_request_under_way_is_answered_at_the_end(tmp_path: Path) -> None:
         with suppress(ConnectionError):
             assert connection.recv(100) == b""
         assert web.status() == 0
+
+
+def test_a_socket_of_the_service_manager_is_used_where_its_address_is_the_portals(tmp_path: Path) -> None:
+    made = Running(tmp_path)
+    try:
+        made.gateway.start(prefix=(sys.executable, "-c", ACTIVATE, f"127.0.0.1:{made.port}"))
+        assert made.status() == 200
+        assert [event["name"] for event in made.named("socket_unused")] == ["other"]
+        assert made.gateway.stop() == 0
+    finally:
+        made.gateway.kill9()
 
 
 def test_a_portal_whose_certificate_cannot_be_used_does_not_start(tmp_path: Path) -> None:
