@@ -55,11 +55,15 @@ class Fate:
     error: str
     hold_reason: str
     next_attempt: float | None
+    #: What the session attained that carried the notice of the portal; "" where none was carried.
+    notice: str = ""
+    #: Whether the sender was mailed an access phrase.
+    phrase: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether nothing more happens by itself."""
-        return self.state not in LIVE or self.state is State.HELD
+        return self.state not in LIVE or self.state in {State.HELD, State.DEPOSITED}
 
     @property
     def last(self) -> Try | None:
@@ -132,6 +136,10 @@ def _fate(data: dict[str, Any]) -> Fate:
         error=printable(data["last_error"] or ""),
         hold_reason=printable(data["hold_reason"] or ""),
         next_attempt=data["next_attempt"],
+        notice=next(
+            (event["data"]["assurance"] for event in data["events"] if event["data"].get("event") == "noticed"), ""
+        ),
+        phrase=any(event["kind"] == "phrase_made" for event in data["events"]),
     )
 
 

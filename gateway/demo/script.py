@@ -32,6 +32,10 @@ def _bounced(because: str) -> Expected:
     return Expected(state=State.BOUNCED, method=None, because=because)
 
 
+def _portal(because: str) -> Expected:
+    return Expected(state=State.DEPOSITED, method="portal", because=because)
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A message, and what must become of it at each recipient. ``about``: what to look at, for who watches."""
@@ -47,7 +51,8 @@ LETTERS = (
     Letter(
         "One message, nine recipients",
         "No rule asks for more, so the first lines of the policy hold: TLS, whoever made the certificate, and nothing "
-        "in the clear. Only village.example is excepted.",
+        "in the clear. Only village.example is excepted. Where TLS is not to be had, the message stays here, sealed, "
+        "and its recipient is told.",
         "Meeting on Tuesday",
         "Can we meet on Tuesday at ten? The room is on the second floor.\n",
         {
@@ -57,8 +62,8 @@ LETTERS = (
             "eve@greylist.example": _over("verified", tries=2),
             "finn@slow.example": _over("verified"),
             "hall@village.example": Expected(method="plain"),
-            "carl@notls.example": _bounced("STARTTLS is not offered"),
-            "gone@hospital.example": Expected(state=State.BOUNCED, method=None, because="550 5.1.1"),
+            "carl@notls.example": _portal("STARTTLS is not offered"),
+            "gone@hospital.example": _bounced("550 5.1.1"),
             "ida@nomail.example": _bounced("null MX"),
         },
     ),
@@ -70,10 +75,10 @@ LETTERS = (
         f"Jane Sample, SSN {PATIENT_NUMBER}\nDiagnosis: E11.9, type 2 diabetes. The biopsy was negative.\n",
         {
             "bob@lab.example": _over("verified"),
-            "dan@selfsigned.example": _bounced("self-signed"),
-            "gil@wrongname.example": _bounced("another name"),
-            "fay@expired.example": _bounced("expired"),
-            "hall@village.example": _bounced("STARTTLS is not offered"),
+            "dan@selfsigned.example": _portal("self-signed"),
+            "gil@wrongname.example": _portal("another name"),
+            "fay@expired.example": _portal("expired"),
+            "hall@village.example": _portal("STARTTLS is not offered"),
         },
     ),
 )
@@ -110,8 +115,9 @@ def differences(letter: Letter, fates: Sequence[Fate]) -> list[str]:
 
 
 def _compared(fate: Fate, expected: Expected) -> list[tuple[str, object, object]]:
-    used = fate.method if fate.state is State.DELIVERED else None
-    level = fate.last.tls.assurance if used and fate.last is not None and fate.last.tls is not None else None
+    used = fate.method if fate.state in {State.DELIVERED, State.DEPOSITED} else None
+    carried = used is not None and fate.state is State.DELIVERED
+    level = fate.last.tls.assurance if carried and fate.last is not None and fate.last.tls is not None else None
     pairs: list[tuple[str, object, object]] = [
         ("state", str(fate.state), str(expected.state)),
         ("method", used, expected.method),
@@ -120,7 +126,7 @@ def _compared(fate: Fate, expected: Expected) -> list[tuple[str, object, object]
     unequal = [pair for pair in pairs if pair[1] != pair[2]]
     if not unequal and fate.tries < expected.tries:
         unequal.append(("number of tries", fate.tries, expected.tries))
-    reason = fate.hold_reason or fate.error
+    reason = fate.hold_reason or fate.error or "; ".join(words for _, words in fate.passed_over)
     if not unequal and expected.because not in reason:
         unequal.append(("reason", repr(reason), repr(expected.because)))
     return unequal

@@ -64,6 +64,11 @@ delivery:
   retry: {{first: 2s}}               # really: 1m
 notify: {{reviewers: [{REVIEWER}], alerts: [{REVIEWER}]}}
 limits: {{free_space: 10MB}}         # it takes no mail where its disk is nearly full
+local: {{domain: {_NAME}}}            # notices come from here, and what comes back of them
+portal:                              # where a message lies that no other allowed method can carry
+  url: "http://127.0.0.1:$web"       # really: https://secure.clinic.example
+  listen: "127.0.0.1:$web"
+  organisations: {{clinic.example: {{name: Example Clinic, contact: "+1 555 0100"}}}}
 metrics: {{listen: "127.0.0.1:$metrics"}}
 log: {{format: console}}
 """)
@@ -88,6 +93,7 @@ class Stage:
     def __init__(self, town: Town) -> None:
         self.town = town
         self.port = free_port()
+        self.web = free_port()
         self.directory = Path()
         self._daemon: Process | None = None
 
@@ -134,7 +140,11 @@ class Stage:
         town.ca.issue(_NAME, "127.0.0.1", "localhost").write(self.directory, "gateway")
         (self.directory / "policy.yaml").write_text(POLICY, encoding="utf-8")
         text = _CONFIG.substitute(
-            port=self.port, delivery_port=town.port, resolver=town.dns.resolver, metrics=free_port()
+            port=self.port,
+            delivery_port=town.port,
+            resolver=town.dns.resolver,
+            metrics=free_port(),
+            web=self.web,
         )
         self.config.write_text(text, encoding="utf-8")
         self.config.chmod(0o600)  # it holds a secret, as a real one does

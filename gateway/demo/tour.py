@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import re
 import shlex
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from email.message import EmailMessage
 from pathlib import Path
+from urllib.request import urlopen
 
 from gateway.demo.client import SENDER, hand_over, written
 from gateway.demo.neighbours import NEIGHBOURS, Neighbour, Town, kinds
@@ -37,6 +39,13 @@ _FOLLOW = 0.5
 _LOOK_BACK = 60.0
 #: Lines of a bounce that are shown.
 _BOUNCE = 14
+#: Whose bounce is shown, and whose message lies in the portal to be read.
+_QUOTED = "gone@hospital.example"
+READER = "carl@notls.example"
+_LINK = re.compile(r"http://127\.0\.0\.1:\d+/m/\w+")
+_PHRASE = re.compile(r"^  ([a-z]+ [a-z]+ [a-z]+ [a-z]+)\r?$", re.MULTILINE)
+_CODE = re.compile(r"^  (\d{6})\r?$", re.MULTILINE)
+_REFERENCE = re.compile(r"reference (\w\w-\w\w)")
 
 
 def run_tour(screen: Screen, *, once: bool, neighbours: Sequence[Neighbour] = NEIGHBOURS) -> int:
@@ -80,6 +89,8 @@ class Tour:
         self._kinds = kinds(neighbours)
         self._differences: list[str] = []
         self._shown: list[str] = []
+        self._link, self._words = "", ""
+        self._codes = 0
 
     async def run(self) -> int:
         """All acts; 0 if all went as told. Raises :class:`gateway.errors.GatewayError` where it cannot play."""
@@ -97,6 +108,7 @@ class Tour:
         await self._tag()
         await self._hold()
         await self._bounces()
+        await self._portal()
         status = self._sum_up()
         if not self._once:
             self._invite()
@@ -221,9 +233,9 @@ class Tour:
         over = ", ".join(sorted({message.tls_version or "no TLS" for message in self._town.home.messages}))
         screen.say(
             f"{len(found)} bounces came back to {SENDER}, each with its reason, over {over}. The one about "
-            "carl@notls.example says:"
+            f"{_QUOTED} says:"
         )
-        text = _text(found["carl@notls.example"]) if "carl@notls.example" in found else ""
+        text = _text(found[_QUOTED]) if _QUOTED in found else ""
         screen.quote("\n".join(text.strip().splitlines()[:_BOUNCE]))
 
     def _reports(self) -> list[EmailMessage]:
@@ -239,6 +251,56 @@ class Tour:
             for recipient in letter.to
             if f"rfc822; {recipient}".encode() in report.as_bytes()
         }
+
+    async def _portal(self) -> None:
+        """What a recipient of the portal got, and what its sender got to tell."""
+        screen = self._screen
+        screen.title("What lies in the portal")
+        notice = await self._mail_at(READER.partition("@")[2], READER, "secure message")
+        if notice is None:
+            return
+        screen.say(f"{READER} was told by this mail, which holds nothing of the message:")
+        screen.quote(notice.strip())
+        phrase = await self._phrase()
+        screen.say(
+            "Mail to notls.example travels in the clear, so a code by mail is not enough to open what policy wants "
+            f"encrypted. {SENDER} got four words to tell by phone: {phrase}"
+        )
+        link = _LINK.search(notice)
+        if link is None:
+            self._differences.append(f"{READER}: the notice has no link")
+            return
+        self._link, self._words = link[0], phrase
+        landing = await asyncio.to_thread(_fetched, link[0])
+        if "Example Clinic" not in landing:
+            self._differences.append(f"{READER}: the link does not lead to the portal")
+
+    async def _mail_at(self, domain: str, to: str, about: str) -> str | None:
+        """The text of the newest mail to this address with that in its subject."""
+
+        def there() -> list[EmailMessage]:
+            peer = self._town.home if domain == "clinic.example" else self._town.peers[domain]
+            every = [_parsed(each) for each in peer.messages if to in each.addresses]
+            return [mail for mail in every if about in str(mail["Subject"])]
+
+        try:
+            found = await poll(there, self._patience)
+        except TimeoutError:
+            self._differences.append(f"{to}: got no mail about {about!r}")
+            return None
+        return _text(found[-1])
+
+    async def _phrase(self) -> str:
+        def there() -> list[str]:
+            letters = (_parsed(each) for each in self._town.home.messages if SENDER in each.addresses)
+            texts = [_text(letter) for letter in letters if "access phrase" in str(letter["Subject"])]
+            return [found[1] for text in texts if READER in text and (found := _PHRASE.search(text))]
+
+        try:
+            return (await poll(there, self._patience))[-1]
+        except TimeoutError:
+            self._differences.append(f"{SENDER}: got no access phrase for {READER}")
+            return ""
 
     def _sum_up(self) -> int:
         screen = self._screen
@@ -260,6 +322,8 @@ class Tour:
         hello.write_bytes(written(["bob@lab.example"], "Hello", "Written by hand.\n"))
         programs = Path(sys.executable).parent
         screen.title("Your turn")
+        screen.say(f"Read the message to {READER} in a browser; the code that it mails is shown here:")
+        screen.code(f"{self._link}\nthe four words: {self._words}")
         screen.say("In another terminal:")
         screen.code(f"cd {stage.directory}\nexport GATEWAY_CONFIG=$PWD/gateway.yaml PATH={programs}:$PATH")
         screen.say("Send something, with curl or with swaks; hello.eml is a message to change as you like:")
@@ -294,9 +358,25 @@ class Tour:
                 if all(fate.state not in LIVE for fate in mail.fates):
                     over.add(mail.id)
                     del told[mail.id]
+            self._tell_codes()
             await asyncio.sleep(_FOLLOW)
         self._screen.say(f"The gateway ended by itself: {self._stage.last_words()}", style="red")
         return 1
+
+    def _tell_codes(self) -> None:
+        """Sign-in codes that were mailed to anybody since the last look."""
+        found = [
+            (address, _parsed(message))
+            for peer in self._town.peers.values()
+            for message in peer.messages
+            for address in message.addresses
+            if b"Subject: Your code" in message.raw
+        ]
+        for address, mail in found[self._codes :]:
+            code, reference = _CODE.search(_text(mail)), _REFERENCE.search(_text(mail))
+            if code and reference:
+                self._screen.about(address, f"was mailed the code {code[1]} (reference {reference[1]})")
+        self._codes = len(found)
 
     def _tell(self, mail: Mail, told: dict[str, State]) -> None:
         for fate in mail.fates:
@@ -308,6 +388,13 @@ class Tour:
                 self._screen.say(f"{at} a notice of ours to {fate.recipient}: {fate.state}", style="dim")
             else:
                 self._screen.about(f"{at} {fate.recipient}", line(fate, time.time()))
+
+
+def _fetched(link: str) -> str:
+    """A page, as a browser gets it; "" where there is none."""
+    with suppress(OSError), urlopen(link, timeout=20) as answer:  # noqa: S310  our own gateway, on loopback
+        return str(answer.read().decode("utf-8", "replace"))
+    return ""
 
 
 #: Whose hosts must not get what is about a patient.

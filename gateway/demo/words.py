@@ -11,7 +11,15 @@ from gateway.queue.states import State
 __all__ = ["asked", "line", "outcome", "shown", "style", "why"]
 
 _STYLES = MappingProxyType(
-    {State.DELIVERED: "green", State.BOUNCED: "red", State.REJECTED: "red", State.EXPIRED: "red", State.HELD: "magenta"}
+    {
+        State.DELIVERED: "green",
+        State.DEPOSITED: "green",
+        State.PICKED_UP: "green",
+        State.BOUNCED: "red",
+        State.REJECTED: "red",
+        State.EXPIRED: "red",
+        State.HELD: "magenta",
+    }
 )
 _PROOF = MappingProxyType(
     {
@@ -58,6 +66,12 @@ def outcome(fate: Fate, now: float) -> tuple[str, str]:
             return f"delivered by {fate.method}", f"at try {fate.tries}" if fate.tries > 1 else ""
         case State.HELD:
             return "held", fate.hold_reason
+        case State.NOTICING:
+            return "in the portal", "its notice is under way"
+        case State.DEPOSITED:
+            return "in the portal", "its recipient was told"
+        case State.PICKED_UP:
+            return "read in the portal", ""
         case State.DEFERRED:
             reply = "" if fate.last is None else fate.last.reply
             wait = max(0, round((fate.next_attempt or now) - now))
@@ -123,6 +137,8 @@ def _end(fate: Fate) -> str:
             return _session(fate)
         case State.HELD:
             return "It waits for a person; `gateway queue list` shows it."
+        case State.NOTICING | State.DEPOSITED | State.PICKED_UP:
+            return _told(fate)
         case State.BOUNCED if _refused(fate):
             return f"The session was good enough, but the host refused: {_reply(fate)}. The sender was told."
         case State.BOUNCED if fate.passed_over:
@@ -131,6 +147,19 @@ def _end(fate: Fate) -> str:
             return f"There is no way to deliver it: {fate.error}. The sender was told."
         case _:
             return ""
+
+
+def _told(fate: Fate) -> str:
+    """How its recipient was told, and what opens it."""
+    if not fate.notice:
+        return "So it lies sealed in the portal; the notice is under way."
+    way = "in the clear" if fate.notice == "none" else f"by TLS that was {fate.notice}"
+    opens = (
+        "that is too little for a code alone, so the sender was mailed four words to tell by phone"
+        if fate.phrase
+        else "that is enough for a code by mail to open it"
+    )
+    return f"So it lies sealed in the portal. The notice, without any content, went {way}: {opens}."
 
 
 def _session(fate: Fate) -> str:

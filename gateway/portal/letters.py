@@ -123,6 +123,7 @@ def _mail(face: Face, template: str, subject: str, to: Address, values: dict[str
         "contact": clean_text(face.contact, 120),
         "colour": face.colour,
         "host": face.host,
+        "url": face.url,
         "language": face.language,
         **values,
     }
