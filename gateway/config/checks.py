@@ -463,6 +463,19 @@ def _portal(case: _Case) -> Iterator[Problem]:
             message = "this trusts everyone to say who they are: name the proxies' own addresses"
             yield Problem(("portal", "trusted_proxies", number), message)
     yield from _portal_address(case)
+    yield from _portal_mail(case)
+
+
+def _portal_mail(case: _Case) -> Iterator[Problem]:
+    """What becomes of notices: whether their way back leads here, and whether receivers can tell who signed."""
+    settings = case.settings
+    if settings.local.domain is None:
+        yield Problem(
+            ("portal",),
+            "local.domain is not set: a notice that comes back after it was accepted goes nowhere, and its message "
+            "waits for a reader until it expires",
+            note=True,
+        )
 
 
 def _portal_address(case: _Case) -> Iterator[Problem]:
