@@ -20,7 +20,7 @@ from gateway.store.migrate import current_version, expected_version, upgrade
 from gateway.store.schema import metadata
 from tests.cli.conftest import Cli, run_cli
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(600)]
 
 _ROOT = Path(__file__).parents[2]
 #: The more of it is done the fewer.

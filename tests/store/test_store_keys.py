@@ -233,3 +233,44 @@ async def test_a_data_directory_deep_down_is_made_for_us_only(tmp_path: Path) ->
         assert await read_body(store, body.message) == b"x"
     assert stat.S_IMODE(deep.stat().st_mode) == 0o700
     assert (deep / "queue.db").exists() is is_sqlite(tmp_path)
+
+
+async def test_a_new_first_key_wraps_nothing_before_a_rotation(tmp_path: Path) -> None:
+    clock = FakeClock()
+    (tmp_path / "new.key").write_text("33" * 32)
+    async with opened(tmp_path, clock) as store:
+        body = await keep(store, b"kept")
+    old, new = (Kek(parse_key((tmp_path / name).read_bytes())).id for name in ("kek.key", "new.key"))
+    both = ("file:new.key", "file:kek.key")
+
+    async def wrapping(store: Store) -> list[str]:
+        return await store.read(lambda c: list(c.scalars(select(ring_keys.c.kek).order_by(ring_keys.c.id))))
+
+    async with opened(tmp_path, clock, *both) as store:
+        await clock.advance(RING_KEY_AGE)
+        assert await store.renew_ring_key()
+        assert await wrapping(store) == [old, old]
+        done = await store.rotate_key("ops")
+        assert (done.to, done.before, done.ring_keys) == (new, (old,), (1, 2))
+        assert await wrapping(store) == [new, new]
+        assert (await store.rotate_key("ops")).ring_keys == ()
+    async with opened(tmp_path, clock, "file:new.key") as store:
+        assert await read_body(store, body.message) == b"kept"
+
+
+async def test_who_has_not_heard_of_a_rotation_wraps_nothing_under_the_old_key(tmp_path: Path) -> None:
+    clock = FakeClock()
+    (tmp_path / "new.key").write_text("33" * 32)
+    async with opened(tmp_path, clock) as stale:
+        async with opened(tmp_path, clock, "file:new.key", "file:kek.key") as other:
+            await other.rotate_key("ops")
+        body = await keep(stale, b"goes on")
+        assert await read_body(stale, body.message) == b"goes on"
+        await clock.advance(RING_KEY_AGE)
+        with pytest.raises(KeyMissing):
+            await stale.renew_ring_key()
+        with pytest.raises(KeyMissing):
+            stale.other_keks(settings(tmp_path, "file:kek.key"), settings(tmp_path, "file:other.key"))
+        keks = stale.other_keks(settings(tmp_path), settings(tmp_path, "file:new.key"))
+        stale.use_keks(keks)
+        assert await stale.renew_ring_key()
