@@ -59,7 +59,11 @@ class QueueCollector(Collector):
         for state, value in sorted(gauges.states.items()):
             family.add_metric([state], value)
         yield family
-        yield GaugeMetricFamily("gateway_queue_oldest_seconds", "Age of the oldest live message", value=gauges.oldest)
+        yield GaugeMetricFamily(
+            "gateway_queue_oldest_seconds",
+            "Age of the oldest message that waits for us",
+            value=gauges.oldest,
+        )
         yield GaugeMetricFamily("gateway_store_free_bytes", "Free space under data_dir", value=gauges.free_bytes)
 
 
