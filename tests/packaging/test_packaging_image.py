@@ -196,6 +196,7 @@ def configuration(around: World, port: int) -> dict[str, Any]:
 
 @pytest.mark.peer
 @pytest.mark.root
+@pytest.mark.timeout(400)  # the installation may have to be made first
 def test_the_command_runs_as_process_1_on_a_root_that_cannot_be_written(
     stages: list[Stage], prefix: Prefix, tmp_path: Path
 ) -> None:

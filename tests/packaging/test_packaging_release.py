@@ -24,7 +24,8 @@ from tests.packaging.world import world
 from tests.peers import swaks
 from tests.peers.gateway_process import GatewayProcess, wait_for
 
-pytestmark = pytest.mark.peer
+# The first one that needs the installation waits until it is made.
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 SHARED = ("config", "policies", "systemd")

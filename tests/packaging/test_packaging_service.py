@@ -23,7 +23,8 @@ from tests.packaging.prefix import Prefix
 from tests.packaging.world import World, world
 from tests.peers import swaks
 
-pytestmark = [pytest.mark.peer, pytest.mark.root]
+# The first one that needs the installation waits until it is made.
+pytestmark = [pytest.mark.peer, pytest.mark.root, pytest.mark.timeout(400)]
 
 SHARE = "/opt/gateway/share/secure-email-gateway"
 USER = 4321
