@@ -6,7 +6,7 @@
 4. ``turnstile``           - writers of several processes, one behind the other (SQLite)
 5. ``sealing``             - AES-256-GCM in chunks
 6. ``keyring``, ``bootstrap`` - three layers of keys; the rules for making the first one
-7. ``bodies``, ``blobs``, ``blob_objects`` - spool and streams; files; objects in S3-compatible storage
+7. ``bodies``, ``blobs``, ``blob_objects`` - spool, streams and ranges; files; objects in S3-compatible storage
 8. ``incarnation``         - this process as a holder of leases, and who of the others is dead
 9. ``shred``               - the checkpoint after which a deleted key is gone from the medium
 10. ``space``              - the free-space floor

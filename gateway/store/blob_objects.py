@@ -124,9 +124,9 @@ class BlobObjects:
         """See :meth:`Blobs.create`."""
         return _ObjectWriter(self, name)
 
-    def open(self, name: str, size: int) -> BlobReader:
+    def open(self, name: str, size: int, offset: int = 0) -> BlobReader:
         """See :meth:`Blobs.open`."""
-        return _ObjectReader(self, name, size)
+        return _ObjectReader(self, name, size, offset)
 
     def put(self, name: str, number: int, data: bytes | bytearray) -> None:
         """Keep one part; it is acknowledged when this returns. Raises :class:`StoreError`."""
@@ -137,12 +137,30 @@ class BlobObjects:
             lambda: obstore.put(self._client, self._path(name, number), bytes(data), use_multipart=False),
         )
 
-    def pieces(self, name: str, number: int) -> Iterator[bytes]:
-        """The bytes of one part. Raises :class:`StoreCorrupt` where it is gone, else :class:`StoreError`."""
+    def lengths(self, name: str) -> list[int]:
+        """How many bytes each part has, in their order. Raises :class:`StoreError`."""
+        import obstore
+
+        def look() -> list[tuple[str, int]]:
+            pages = obstore.list(self._client, f"{self._root}/{name}/", chunk_size=_PAGE)
+            return sorted((entry["path"], entry["size"]) for page in pages for entry in page)
+
+        return [length for _, length in self._guarded(f"the parts of {name} cannot be listed", look)]
+
+    def pieces(self, name: str, number: int, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of one part, from this one on.
+
+        Raises :class:`StoreCorrupt` where it is gone, else :class:`StoreError`.
+        """
         import obstore
 
         def begin() -> Iterator[bytes]:
-            return iter(obstore.get(self._client, self._path(name, number)).stream(min_chunk_size=_READ_SIZE))
+            path = self._path(name, number)
+            if offset:
+                found = obstore.get(self._client, path, options={"range": {"offset": offset}})
+            else:
+                found = obstore.get(self._client, path)
+            return iter(found.stream(min_chunk_size=_READ_SIZE))
 
         stream = self._guarded(f"a part of {name} cannot be read", begin)
         while True:
@@ -265,17 +283,24 @@ class _ObjectWriter:
 class _ObjectReader:
     """A body on its way out, object after object."""
 
-    def __init__(self, objects: BlobObjects, name: str, size: int) -> None:
-        self._pieces = self._all(objects, name, size)
+    def __init__(self, objects: BlobObjects, name: str, size: int, offset: int = 0) -> None:
+        self._pieces = self._all(objects, name, size, offset)
 
     @staticmethod
-    def _all(objects: BlobObjects, name: str, size: int) -> Iterator[bytes]:
+    def _all(objects: BlobObjects, name: str, size: int, offset: int) -> Iterator[bytes]:
         number = 0
+        if offset:  # which part it is in follows from the lengths of those before
+            size -= offset
+            for length in objects.lengths(name):
+                if offset < length:
+                    break
+                offset -= length
+                number += 1
         while size > 0:
-            for piece in objects.pieces(name, number):
+            for piece in objects.pieces(name, number, offset):
                 size -= len(piece)
                 yield piece
-            number += 1
+            number, offset = number + 1, 0
 
     def read(self) -> bytes:
         return next(self._pieces, b"")

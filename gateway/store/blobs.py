@@ -71,8 +71,8 @@ class Blobs(Protocol):
         """Begin a body. Raises :class:`StoreError`."""
         ...
 
-    def open(self, name: str, size: int) -> BlobReader:
-        """Begin to read a body of so many sealed octets.
+    def open(self, name: str, size: int, offset: int = 0) -> BlobReader:
+        """Begin to read a body of so many sealed octets, from this one on.
 
         Raises :class:`StoreCorrupt` where it is gone, else :class:`StoreError`.
         """
@@ -125,10 +125,13 @@ class _FileWriter:
 
 
 class _FileReader:
-    """One body file, read from its beginning."""
+    """One body file, read from its beginning, or from where :meth:`skip` has gone."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
+
+    def skip(self, offset: int) -> None:
+        os.lseek(self._handle, offset, os.SEEK_SET)
 
     def read(self) -> bytes:
         try:
@@ -183,15 +186,18 @@ class BlobFiles:
         except OSError as error:
             raise translated(error) from error
 
-    def open(self, name: str, size: int) -> BlobReader:  # noqa: ARG002  a file knows where it ends
+    def open(self, name: str, size: int, offset: int = 0) -> BlobReader:  # noqa: ARG002  a file knows where it ends
         """See :meth:`Blobs.open`."""
         for path in (self.path(name), self._root / _ASIDE / name):
             try:
-                return _FileReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                reader = _FileReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise StoreError(f"the body file of {name} cannot be read: {error.strerror}") from error
+            if offset:
+                reader.skip(offset)
+            return reader
         raise StoreCorrupt(f"the body file of {name} is gone")
 
     def write(self, handle: int, data: bytes | bytearray) -> None:

@@ -14,9 +14,18 @@ from dataclasses import dataclass
 
 from gateway.errors import StoreCorrupt
 from gateway.store.blobs import Blobs, BlobWriter
-from gateway.store.sealing import Opener, Sealer, sealed_size
+from gateway.store.sealing import CHUNK, Opener, RangeOpener, Sealer, chunk_offset, sealed_range, sealed_size
 
-__all__ = ["INLINE_LIMIT", "MEMORY_LIMIT", "SealedBody", "Spool", "data_key_purpose", "open_sealed", "seal_small"]
+__all__ = [
+    "INLINE_LIMIT",
+    "MEMORY_LIMIT",
+    "SealedBody",
+    "Spool",
+    "data_key_purpose",
+    "open_range",
+    "open_sealed",
+    "seal_small",
+]
 
 #: Plain bytes up to which a body stands in its row: its share of the commit is cheaper than a file and two syncs.
 INLINE_LIMIT = 128 * 1024
@@ -172,20 +181,7 @@ async def open_sealed(
     seen = hashlib.sha256()
     length = 0
 
-    async def sealed_pieces() -> AsyncGenerator[bytes, None]:
-        if inline is not None:
-            yield inline
-            return
-        assert blob is not None
-        loop = asyncio.get_running_loop()
-        reader = await loop.run_in_executor(files.executor, files.open, blob, sealed_size(size))
-        try:
-            while piece := await loop.run_in_executor(files.executor, reader.read):
-                yield piece
-        finally:
-            reader.close()
-
-    async with aclosing(sealed_pieces()) as pieces:
+    async with aclosing(_sealed_pieces(files, inline, blob, size, 0)) as pieces:
         async for piece in pieces:
             for plain in opener.update(piece):
                 seen.update(plain)
@@ -198,3 +194,48 @@ async def open_sealed(
         raise StoreCorrupt(f"the body of {message} has another length or digest than was accepted")
     if last:
         yield last
+
+
+async def open_range(
+    files: Blobs, *, message: str, key: bytes, inline: bytes | None, blob: str | None, size: int, start: int, end: int
+) -> AsyncGenerator[bytes, None]:
+    """The plain bytes ``start`` to ``end`` of a body of ``size``, in chunks; only what holds them is read.
+
+    Every chunk was authenticated, in its place; the digest of the whole cannot be checked by a range. Raises like
+    :func:`open_sealed`, and ``ValueError`` where the range is not in the body.
+    """
+    if not 0 <= start <= end <= size:
+        raise ValueError("the range is not in the body")
+    if start == end:
+        return
+    first, count = sealed_range(size, start, end)
+    begin, stop = chunk_offset(first), min(chunk_offset(first + count), sealed_size(size))
+    opener = RangeOpener(key, message, size=size, first=first)
+    place = first * CHUNK
+    async with aclosing(_sealed_pieces(files, inline, blob, size, begin)) as pieces:
+        async for piece in pieces:
+            for plain in opener.update(piece[: stop - begin]):
+                yield plain[max(0, start - place) : end - place]
+                place += len(plain)
+            begin += len(piece)
+            if begin >= stop:
+                break
+    if place < end:
+        raise StoreCorrupt(f"the body of {message} is shorter than was accepted")
+
+
+async def _sealed_pieces(
+    files: Blobs, inline: bytes | None, blob: str | None, size: int, offset: int
+) -> AsyncGenerator[bytes, None]:
+    """The sealed bytes from ``offset`` on, of a body of ``size`` plain bytes."""
+    if inline is not None:
+        yield inline[offset:]
+        return
+    assert blob is not None
+    loop = asyncio.get_running_loop()
+    reader = await loop.run_in_executor(files.executor, files.open, blob, sealed_size(size), offset)
+    try:
+        while piece := await loop.run_in_executor(files.executor, reader.read):
+            yield piece
+    finally:
+        reader.close()

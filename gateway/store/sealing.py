@@ -17,7 +17,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.errors import StoreCorrupt
 
-__all__ = ["CHUNK", "KEY_SIZE", "MAGIC", "Opener", "Sealer", "sealed_size"]
+__all__ = [
+    "CHUNK",
+    "KEY_SIZE",
+    "MAGIC",
+    "Opener",
+    "RangeOpener",
+    "Sealer",
+    "chunk_offset",
+    "sealed_range",
+    "sealed_size",
+]
 
 MAGIC = b"SEGWBDY1"
 CHUNK = 65536
@@ -34,6 +44,18 @@ def sealed_size(plain: int) -> int:
     """How many bytes ``plain`` bytes take when sealed."""
     chunks = max(1, -(-plain // CHUNK))
     return len(MAGIC) + plain + chunks * TAG
+
+
+def sealed_range(size: int, start: int, end: int) -> tuple[int, int]:
+    """Which chunks hold the plain bytes ``start`` to ``end`` (more than none) of ``size``: the first, and how many."""
+    assert 0 <= start < end <= size
+    first = start // CHUNK
+    return first, (end - 1) // CHUNK - first + 1
+
+
+def chunk_offset(number: int) -> int:
+    """Where this chunk begins in the sealed form."""
+    return len(MAGIC) + number * _FRAME
 
 
 class Sealer:
@@ -110,3 +132,36 @@ class Opener:
             raise StoreCorrupt(f"chunk {self._number} of a sealed body is not what was written") from None
         self._number += 1
         return plain
+
+
+class RangeOpener:
+    """Opens chunks from ``first`` on of a body of ``size`` plain bytes; gives out no byte that was not authenticated.
+
+    Each chunk is proved to be that chunk of that message, and the last to be the last: a body of another length does
+    not open. What the chunks are together - their digest - only a reading of the whole can prove (:class:`Opener`).
+    """
+
+    def __init__(self, key: bytes, message_id: str, *, size: int, first: int) -> None:
+        self._aead = AESGCM(key)
+        self._bound = MAGIC + message_id.encode("ascii")
+        self._number = first
+        self._last = max(1, -(-size // CHUNK)) - 1
+        self._last_frame = size - self._last * CHUNK + TAG
+        self._pending = bytearray()
+
+    def update(self, sealed: bytes) -> Iterator[bytes]:
+        """The plain chunks that these sealed bytes complete. Raises :class:`StoreCorrupt`."""
+        self._pending += sealed
+        while self._number <= self._last:
+            is_last = self._number == self._last
+            length = self._last_frame if is_last else _FRAME
+            if len(self._pending) < length:
+                return
+            frame = bytes(self._pending[:length])
+            del self._pending[:length]
+            try:
+                plain = self._aead.decrypt(_nonce(self._number, last=is_last), frame, self._bound)
+            except (InvalidTag, ValueError):
+                raise StoreCorrupt(f"chunk {self._number} of a sealed body is not what was written") from None
+            self._number += 1
+            yield plain

@@ -238,6 +238,7 @@ def hostile() -> dict[str, bytes]:
         "quoted attributes": html + b"|<a b=\"'",
         "references": html + b"|&lt;",
         "comments": html + b"|<!-- x -->",
+        "comments with a bang": html + b"|<!-- x --!>",
         "data": html + b"|<img src=data:text/html,x>",
         "styles": html + b"<style>|.aaaa{",
         "right to left": b"\r\n\xe2\x80\xae|x ",

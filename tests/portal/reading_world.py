@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
 
 from gateway.portal.reading import MessageIndex, Part, Read, View, compose, gather, part_octets
 from gateway.portal.reading.structure import Indexer
@@ -12,6 +12,19 @@ from gateway.portal.reading.structure import Indexer
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+
+
+T = TypeVar("T")
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What comes of work that never waits; no event loop is needed, and there may be another's."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    raise AssertionError("it waits")
 
 
 def lines(*each: str | bytes) -> bytes:
@@ -44,13 +57,13 @@ def octets(message: bytes, part: Part, start: int = 0, end: int | None = None) -
         stop = part.size if end is None else end
         return b"".join([piece async for piece in part_octets(part, reader(message), start, stop)])
 
-    return asyncio.run(collect())
+    return finished(collect())
 
 
 def viewed(message: bytes) -> View:
     """The whole way."""
     index = indexed(message)
-    return compose(asyncio.run(gather(index, reader(message))))
+    return compose(finished(gather(index, reader(message))))
 
 
 def html_of(view: View) -> str:

@@ -84,6 +84,24 @@ async def test_every_size_comes_back_from_its_place(
         assert not any(data[100:140] in obstore.get(client(object_server, bucket), name).bytes() for name in found)
 
 
+async def test_any_range_equals_the_slice(tmp_path: Path, object_server: ObjectServer, bucket: str) -> None:
+    size = 2 * PART + 70_000
+    data = os.urandom(size)
+    async with opened(with_bucket(tmp_path, object_server, bucket)) as store:
+        body = await keep(store, data)
+        assert len(objects(object_server, bucket)) > 1
+        for start, end in [
+            (0, 1),
+            (0, size),
+            (PART - 10, PART + 10),
+            (2 * PART + 9, size),
+            (size - 1, size),
+            (70_000, PART),
+        ]:
+            found = b"".join([piece async for piece in store.body_range(body.message, start, end)])
+            assert found == data[start:end]
+
+
 async def test_a_body_is_whole_before_anybody_hears_of_it(
     tmp_path: Path, object_server: ObjectServer, bucket: str
 ) -> None:
