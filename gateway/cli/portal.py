@@ -61,7 +61,7 @@ def _key(text: str) -> str:
     try:
         return Address.parse(text).key if text else ""
     except AddressError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"{text!r}: {error}") from None
 
 
 @portal.command(name="list")
@@ -114,9 +114,7 @@ def show(context: CliContext, id_: str) -> int:
     with reading(context) as reader:
         found = list(_pages(reader, ids=_ids((id_,))))
     if not found:
-        raise QueueError(
-            f"{id_} does not lie in the portal, and never did; `gateway trace {id_}` tells what became of it"
-        )
+        raise QueueError(f"{id_} never lay in the portal; `gateway trace {id_}` tells what became of it")
     if context.json:
         context.print_json({"deposits": [deposit.as_json() for deposit in found]})
         return 0
@@ -291,7 +289,7 @@ def preview(context: CliContext, sender: str, to: str, out: Path | None) -> int:
         author = Address.parse(sender) if sender else settings.postmaster
         recipient = Address.parse(to)
     except AddressError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"--from or --to: {error}") from None
     face, names = face_of(settings, author.domain), Names(b"\0" * 32)
     now = time.time()
     example = "00000000-0000-7000-8000-000000000000"

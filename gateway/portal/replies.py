@@ -30,6 +30,7 @@ __all__ = ["MAX_TEXT", "Attachment", "Reply", "ReplyWriter"]
 #: Characters of a reply's text.
 MAX_TEXT: Final = 200_000
 _BASE64_LINE: Final = 57
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,100}/[A-Za-z0-9][A-Za-z0-9.+_-]{0,100}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 #: Ids that References keeps: the first, and the newest.
 _MOST_REFERENCES: Final = 20
@@ -105,7 +106,7 @@ class ReplyWriter:
     async def attach(self, attachment: Attachment) -> int:
         """Add a file; its size in octets. Raises :class:`StoreError`, and what its pieces raise."""
         name = clean_text(attachment.name, 200) or "attachment"
-        kind = attachment.type if re.fullmatch(r"[\w.+-]{1,100}/[\w.+-]{1,100}", attachment.type) else ""
+        kind = attachment.type if _TYPE.fullmatch(attachment.type) else ""
         if not kind or kind.startswith(("multipart/", "message/")):
             kind = "application/octet-stream"
         await self._spool.write(
