@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TypedDict
 
 import structlog
@@ -31,7 +30,7 @@ from gateway.errors import StoreError
 from gateway.observe.aggregate import Merged, merge, snapshot
 from gateway.observe.http import HealthServer
 from gateway.observe.metrics import Metrics, QueueCollector, QueueGauges, ReadyCollector
-from gateway.queue.views import counts, oldest_waiting
+from gateway.queue.views import counts, oldest_received
 from gateway.store.database import Reader, database_path, open_engine
 
 __all__ = ["Roll", "read_roll", "run_health", "write_roll"]
@@ -42,10 +41,6 @@ _log = structlog.get_logger()
 _PATIENCE = 0.4
 #: Seconds after which a worker that reports nothing is not ready.
 _SILENT = 5.0
-#: Seconds between two looks for the oldest message that begin at the beginning.
-_AFRESH = 3600.0
-#: Pages of messages that one look passes over at most.
-_PAGES = 20
 #: Seconds for the queue's gauges.
 _READ = 2.0
 
@@ -175,8 +170,6 @@ class _QueueReader:
         self._settings = settings
         self._clock = SystemClock()
         self._reader: Reader | None = None
-        self._begin = ""
-        self._afresh = time.monotonic()
 
     async def read(self) -> QueueGauges | None:
         """The gauges of now; ``None`` where the store does not give them."""
@@ -193,25 +186,10 @@ class _QueueReader:
             if self._settings.store.url.is_sqlite and not database_path(data_dir).exists():  # opening would make it
                 return None
             self._reader = Reader(open_engine(self._settings.store.database, data_dir, writes=False))
-        states = await self._reader.run(counts)
-        oldest = await self._oldest(self._reader)
+        states, oldest = await self._reader.run(lambda connection: (counts(connection), oldest_received(connection)))
         status = os.statvfs(data_dir)
         age = 0.0 if oldest is None else max(self._clock.time() - oldest, 0.0)
         return QueueGauges(states, age, status.f_bavail * status.f_frsize)
-
-    async def _oldest(self, reader: Reader) -> float | None:
-        """From where the last look ended: what was found to lie in the portal only is not looked at again.
-
-        Once an hour it is, lest something went back to wait. Each page is a transaction of its own.
-        """
-        now = time.monotonic()
-        if now - self._afresh > _AFRESH:
-            self._afresh, self._begin = now, ""
-        for _ in range(_PAGES):
-            received, self._begin, complete = await reader.run(partial(oldest_waiting, begin=self._begin))
-            if complete:
-                return received
-        return None
 
     def close(self) -> None:
         if self._reader is not None:

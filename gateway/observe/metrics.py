@@ -60,9 +60,7 @@ class QueueCollector(Collector):
             family.add_metric([state], value)
         yield family
         yield GaugeMetricFamily(
-            "gateway_queue_oldest_seconds",
-            "Age of the oldest message that waits for us",
-            value=gauges.oldest,
+            "gateway_queue_oldest_seconds", "Age of the oldest message in the queue", value=gauges.oldest
         )
         yield GaugeMetricFamily("gateway_store_free_bytes", "Free space under data_dir", value=gauges.free_bytes)
 

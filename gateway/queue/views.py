@@ -22,7 +22,7 @@ __all__ = [
     "Filter",
     "counts",
     "list_recipients",
-    "oldest_waiting",
+    "oldest_received",
     "parse_id",
     "recipient_id",
     "select_recipients",
@@ -30,8 +30,6 @@ __all__ = [
 ]
 
 PAGE = 500
-#: What waits for us, and not for a reader in the portal.
-_WAITING = sorted(str(state) for state in LIVE - {State.DEPOSITED})
 _LIVE_IDS = (
     select(messages.c.id)
     .where(LIVE_MESSAGES, messages.c.id >= bindparam("begin"))
@@ -211,23 +209,11 @@ def counts(connection: Connection) -> dict[str, int]:
     }
 
 
-def oldest_waiting(connection: Connection, begin: str = "", most: int = PAGE) -> tuple[float | None, str, bool]:
-    """When the oldest message came in that waits for us; the id to go on from; whether there is no more to look at.
+def oldest_received(connection: Connection) -> float | None:
+    """When the oldest message in the queue came in; the ids sort by time, so an index answers.
 
-    Looks at ``most`` messages from the id ``begin`` on - ids sort by time, so an index answers. What only lies in the
-    portal waits for its reader, not for us: it is passed over, and need not be looked at again.
+    What lies in the portal has left the queue: it waits for its reader, not for us.
     """
-    waits = select(recipients.c.n).where(recipients.c.message == messages.c.id, recipients.c.state.in_(_WAITING))
-    query = (
-        select(messages.c.id, messages.c.received, waits.exists().label("waits"))
-        .where(LIVE_MESSAGES, messages.c.id >= begin)
-        .order_by(messages.c.id)
-        .limit(most)
-    )
-    looked = 0
-    with connection.execute(query) as rows:
-        for row in rows:
-            begin, looked = row.id, looked + 1
-            if row.waits:
-                return row.received, begin, True
-    return None, begin, looked < most
+    query = select(messages.c.received).where(LIVE_MESSAGES).order_by(messages.c.id).limit(1)
+    result: float | None = connection.execute(query).scalar()
+    return result

@@ -8,7 +8,6 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from gateway.queue.retry import RetrySchedule
 from gateway.queue.shares import Shares
 from gateway.queue.states import State, StateEvent
 from gateway.queue.turns import MAX_SEEKS, Look, Place, look_for_turns
-from gateway.queue.views import Filter, counts, oldest_waiting, select_recipients
+from gateway.queue.views import Filter, counts, oldest_received, select_recipients
 from gateway.store.database import open_engine
 from gateway.store.migrate import require_current
 from gateway.store.schema import HELD, LIVE_MESSAGES, READY, WAITING, messages, recipients
@@ -188,7 +187,7 @@ def test_ten_times_the_backlog_takes_no_step_more(backlog: Backlog, waiting: Cal
         "make due": due,
         "owners": lambda connection: strange_owners(connection, "me"),
         "counters": counts,
-        "oldest": oldest_waiting,
+        "oldest": oldest_received,
         "holds": lambda connection: connection.execute(
             recipients.select().where(HELD, recipients.c.hold_until <= NOW).order_by(recipients.c.hold_until).limit(50)
         ).all(),
@@ -357,24 +356,3 @@ async def test_what_is_due_again_is_claimed_in_one_step(here: World) -> None:
     taken = await here.queue.take(10, shares())
     assert [found.message.id for found in taken.claims] == [claim.message.id]
     assert await here.state(claim.message.id) is State.DELIVERING
-
-
-def test_the_oldest_is_found_behind_what_only_lies_in_the_portal_page_by_page(backlog: Backlog) -> None:
-    backlog.add(1200, lambda _: {"state": "deposited"})
-    backlog.add(1, lambda _: {"state": "held"})
-    begin = ""
-    pages: list[tuple[float | None, str, bool]] = []
-    while not pages or not pages[-1][2]:
-        pages.append(backlog.run(partial(oldest_waiting, begin=begin, most=500)))
-        begin = pages[-1][1]
-    assert [received for received, _, _ in pages] == [None, None, NOW]
-    page = backlog.steps(partial(oldest_waiting, begin=begin))
-    assert page < 100  # the next look begins where this one ended
-    assert backlog.steps(partial(oldest_waiting, most=500)) == pytest.approx(
-        backlog.steps(partial(oldest_waiting, begin=pages[0][1], most=500)), rel=0.05
-    )
-
-
-def test_where_everything_lies_in_the_portal_nothing_waits(backlog: Backlog) -> None:
-    backlog.add(30, lambda _: {"state": "deposited"})
-    assert backlog.run(oldest_waiting) == (None, f"{29:036d}", True)

@@ -16,6 +16,7 @@ from gateway.portal.deposits import UNDO, by_address
 from gateway.portal.keeper import Keeper
 from gateway.portal.mailbox import Entry
 from gateway.portal.sessions import ABSOLUTE, IDLE, Session
+from gateway.queue.views import oldest_received
 from gateway.store.schema import bodies, deposit_keys, events, messages
 from gateway.store.store import Store
 from gateway.testing import Behaviour, reply
@@ -76,6 +77,7 @@ async def kept(world: World, message: str) -> dict[str, Any]:
 async def test_a_message_goes_the_whole_way(build: Build) -> None:
     world = await build(protection=PORTAL, settings=portal_settings())
     message = await deposited(world)
+    assert await world.gateway._store.read(oldest_received) is None  # it waits for its reader, not for us
     (notice,) = await mails(world, about="secure message")
     assert notice["From"] == "Example Clinic <notices@bounces.clinic.example>"
     assert notice["Subject"] == "You have a secure message from Example Clinic"

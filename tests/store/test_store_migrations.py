@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, select, text
 
 from gateway.errors import StoreError
-from gateway.queue.views import oldest_waiting
+from gateway.queue.views import oldest_received
 from gateway.store.counting import counted
 from gateway.store.database import open_engine
 from gateway.store.migrate import current_version, expected_version, require_current, upgrade
@@ -82,7 +82,7 @@ def test_what_waits_is_found_by_its_index_however_much_has_ended(engine: Engine)
     statements: list[str] = []
     with engine.connect() as connection:
         connection.connection.driver_connection.set_trace_callback(statements.append)  # type: ignore[union-attr]  # sqlite3's own
-        oldest_waiting(connection)
+        oldest_received(connection)
         connection.execute(select(recipients).where(HELD, recipients.c.hold_until <= 1.0)).all()
         connection.execute(select(messages.c.id).where(messages.c.parent == "x")).all()
         connection.connection.driver_connection.set_trace_callback(None)  # type: ignore[union-attr]  # the same
