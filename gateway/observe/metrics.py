@@ -59,9 +59,7 @@ class QueueCollector(Collector):
         for state, value in sorted(gauges.states.items()):
             family.add_metric([state], value)
         yield family
-        yield GaugeMetricFamily(
-            "gateway_queue_oldest_seconds", "Age of the oldest message in the queue", value=gauges.oldest
-        )
+        yield GaugeMetricFamily("gateway_queue_oldest_seconds", "Age of the oldest in the queue", value=gauges.oldest)
         yield GaugeMetricFamily("gateway_store_free_bytes", "Free space under data_dir", value=gauges.free_bytes)
 
 
