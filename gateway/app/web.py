@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.app.channel import Channel
 from gateway.app.gateway import refuse_unchangeable
+from gateway.app.observer import Observer
 from gateway.app.seat import Seat
 from gateway.app.worker import Once, Sockets, Worker
 from gateway.clock import Clock, SteadyClock, SystemClock
@@ -34,6 +35,7 @@ from gateway.ingress.certificates import ServerCertificate
 from gateway.observe.metrics import Metrics
 from gateway.policy.bundle import Loaded
 from gateway.portal.mailbox import Mailbox
+from gateway.portal.observer import PortalObserver
 from gateway.portal.pages import portal_face
 from gateway.queue.timekeeping import Timekeeper
 from gateway.store.keyring import Kek
@@ -56,12 +58,13 @@ class Site:
     store: Store
     clock: Clock
     timekeeper: Timekeeper
+    observer: PortalObserver
 
 
 def faces(site: Site) -> Sequence[Face]:
     """The faces of these settings: here each new one is put together. The first is the portal's."""
     portal = site.settings().portal
-    mailbox = Mailbox(site.store, site.settings, site.clock)
+    mailbox = Mailbox(site.store, site.settings, site.clock, site.observer)
     key = form_key(site.store.loop_secret, "portal")
     return [portal_face(mailbox, PublicUrl(portal.origin), key, portal.trusted_proxies)]
 
@@ -197,7 +200,7 @@ class WebRooms:
 
     def _app(self, loaded: Loaded) -> ASGIApp:
         """The portal. What it asks of the settings while it serves is of the configuration that it was made from."""
-        site = Site(lambda: loaded.settings, self._store, self.clock, self._timekeeper)
+        site = Site(lambda: loaded.settings, self._store, self.clock, self._timekeeper, Observer(self.metrics))
         try:
             (portal,) = faces(site)
             return app_of(portal, self.metrics)

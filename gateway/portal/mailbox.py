@@ -20,7 +20,7 @@ from gateway.config.model import Settings
 from gateway.errors import QueueError
 from gateway.jsontext import from_json
 from gateway.mail.address import Address, AddressError
-from gateway.mail.edits import NO_EDITS, Edits
+from gateway.mail.edits import Edits
 from gateway.mail.envelope import Envelope, Kind, Message, Notify, Recipient
 from gateway.portal import codes, sessions
 from gateway.portal.aftermath import make_phrase, phrase_digest
@@ -66,7 +66,7 @@ class Entry:
     deposit: Deposit
     face: Face
     open: bool
-    edits: Edits = NO_EDITS
+    edits: Edits
 
 
 @dataclass(slots=True)
@@ -200,10 +200,16 @@ class Mailbox:
     async def inbox(self, session: Session) -> list[Entry]:
         """What can be read at this address, newest first."""
         now = self.clock.time()
-        found = await self.store.read(lambda connection: by_address(connection, session.key))
-        return [
-            Entry(deposit, self.face(deposit), session.may_read(deposit)) for deposit in found if deposit.readable(now)
-        ]
+
+        def load(connection: Connection) -> list[tuple[Deposit, str | None]]:
+            found = [deposit for deposit in by_address(connection, session.key) if deposit.readable(now)]
+            wanted = {deposit.message for deposit in found}
+            requirement = select(recipients.c.message, recipients.c.n, recipients.c.requirement)
+            rows = connection.execute(requirement.where(recipients.c.message.in_(wanted)))
+            known = {(row.message, row.n): row.requirement for row in rows}
+            return [(deposit, known.get((deposit.message, deposit.n))) for deposit in found]
+
+        return [self._entry(session, *found) for found in await self.store.read(load)]
 
     async def entry(self, session: Session, message: str, n: int) -> Entry | None:
         """One of them; None where it is not this reader's, or cannot be read any more."""
@@ -215,6 +221,9 @@ class Mailbox:
         deposit, requirement = await self.store.read(load)
         if deposit is None or deposit.key != session.key or not deposit.readable(self.clock.time()):
             return None
+        return self._entry(session, deposit, requirement)
+
+    def _entry(self, session: Session, deposit: Deposit, requirement: str | None) -> Entry:
         edits = Edits.from_json(from_json(requirement or "{}").get("transforms"))
         return Entry(deposit, self.face(deposit), session.may_read(deposit), edits)
 

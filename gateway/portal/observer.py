@@ -9,7 +9,7 @@ __all__ = ["EVENTS", "PortalObserver"]
 #: Everything that is told: the values of the label ``event`` of ``gateway_portal_messages_total``.
 EVENTS: Final = (
     "deposited", "noticed", "notice_failed", "reminded", "phrase_made", "expired", "withdrawn",
-    "code_asked", "code_limited", "code_wrong", "signed_in", "opened", "viewed", "replied",
+    "landed", "code_asked", "code_limited", "code_wrong", "signed_in", "opened", "viewed", "downloaded", "replied",
 )  # fmt: skip
 
 

@@ -102,6 +102,10 @@ class Page:
         assert len(found) == 1, (action, self.path, self.text)
         return found[0]
 
+    def frames_from(self) -> list[str]:
+        """What its frames show."""
+        return [frame["src"] for frame in self.frames]
+
     @classmethod
     def of(cls, answer: httpx.Response) -> Page:
         reading = _Reading()

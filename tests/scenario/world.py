@@ -179,8 +179,12 @@ class World:
             self._stack.push_async_callback(peer.stop)
             if wanted.up:
                 await peer.start()
-        self.write(self._settings())
-        await self.start()
+        try:
+            self.write(self._settings())
+            await self.start()
+        except BaseException:  # the hosts must not outlive the test: the loop would wait for them for ever
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -20,7 +20,7 @@ _COLOUR = re.compile(r"[0-9a-f]{6}\Z")
 #: The darker and the lighter ground of ``portal.css`` that text in the colour stands on in the dark.
 _DARK_PAPER: Final = "#171c23"
 #: WCAG 2.2, success criterion 1.4.3, and some room.
-_CONTRAST: Final = 5.0
+_CONTRAST: Final = 6.5
 _STEPS: Final = 20
 _FOREVER: Final = "public, max-age=31536000, immutable"
 

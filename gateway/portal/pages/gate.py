@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +28,7 @@ class ReaderGate:
         cookie = visit.cookies.get(SESSION)
         session = await self.mailbox.session(cookie)
         if session is not None:
-            return Reader(session, max(math.floor(session.left(self.mailbox.clock.time()) / 60), 1))
+            return Reader(session, max(round(session.left(self.mailbox.clock.time()) / 60), 1))
         dress(visit, self.mailbox)
         return visit.page(
             "over.html", status=403, was=cookie is not None, token=visit.cookies.get(CAME), minutes=IDLE_MINUTES

@@ -146,6 +146,7 @@ class Reading:
             return Response(status_code=answer.status, headers=answer.headers)
         if answer.start == 0:  # the rest of a download that broke off is the same one
             await self.mailbox.note(entry, "downloaded", {"network": visit.client.network, **facts})
+            self.mailbox.observer.happened("downloaded")
         return StreamingResponse(octets, answer.status, answer.headers)
 
 
