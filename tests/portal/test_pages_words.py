@@ -1,20 +1,15 @@
-"""Colours, addresses, days and sizes of the portal's pages; octets of a changed message from anywhere in it."""
+"""Colours, addresses, days and sizes of the portal's pages."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import gateway.portal
 from gateway.config.organisations import luminance
-from gateway.mail.edits.patches import Patch, patched
 from gateway.portal.pages.colours import lightened, sheet
-from gateway.portal.pages.patched import patched_octets
 from gateway.portal.pages.shown import day, masked, moment, size
 from gateway.web.pages import Language
 
@@ -61,25 +56,3 @@ def test_words_for_addresses_days_and_sizes() -> None:
     assert moment(datetime(2026, 1, 5, 10, 0, tzinfo=UTC), ENGLISH) == "5 January 2026, 10:00 UTC"
     assert day(1_767_607_200, Language("de")) == "5. Januar 2026"
     assert [size(octets, ENGLISH) for octets in (999, 1500, 25_000_000)] == ["999 B", "1.5 KB", "25 MB"]
-
-
-@st.composite
-def changed(draw: st.DrawFn) -> tuple[bytes, list[Patch]]:
-    data = draw(st.binary(max_size=60))
-    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=6)))
-    ends = zip(cuts[::2], cuts[1::2], strict=False)
-    return data, [Patch(start, end, draw(st.binary(max_size=5))) for start, end in ends]
-
-
-@given(changed(), st.integers(0, 90), st.integers(0, 90))
-async def test_any_octets_of_a_changed_message_are_those_of_the_whole(
-    case: tuple[bytes, list[Patch]], start: int, length: int
-) -> None:
-    data, patches = case
-
-    async def read(first: int, last: int) -> AsyncGenerator[bytes, None]:
-        assert 0 <= first < last <= len(data)
-        yield data[first:last]
-
-    found = [piece async for piece in patched_octets(read, len(data), patches, start, start + length)]
-    assert b"".join(found) == patched(data, patches)[start : start + length]

@@ -20,9 +20,9 @@ from gateway.mail.edits.patches import Patch, growth
 from gateway.mail.edits.rendering import Rendering, render, render_header
 from gateway.mail.headers import HeaderError, split_message
 from gateway.portal.mailbox import Entry, Mailbox
-from gateway.portal.pages.patched import patched_octets
 from gateway.portal.reading import MessageIndex, View, compose, gather, index_message
 from gateway.portal.reading.heading import heading_of
+from gateway.portal.reading.patched import patched_read
 
 __all__ = ["CannotShow", "Content", "Contents"]
 
@@ -58,7 +58,7 @@ class Content:
 
     def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Octets ``start`` to ``end``. Raises :class:`StoreCorrupt`."""
-        return patched_octets(self._original, self.entry.deposit.size, self.patches, start, end)
+        return patched_read(self._original, self.patches)(start, end)
 
     def _original(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         return self.mailbox.octets(self.entry, start, end)
