@@ -121,7 +121,11 @@ class Reader:
 
 async def phrase(world: World) -> str:
     """The access phrase, as the sender got it."""
-    mail = (await mails(world, HOME, about="access phrase"))[-1]
+    return words_of((await mails(world, HOME, about="access phrase"))[-1])
+
+
+def words_of(mail: EmailMessage) -> str:
+    """The four words in the letter to a sender."""
     found = re.search(r"^  ([a-z]+ [a-z]+ [a-z]+ [a-z]+)$", text_of(mail), re.MULTILINE)
     assert found is not None
     return found[1]

@@ -19,7 +19,7 @@ from gateway.portal.sessions import ABSOLUTE, IDLE, Session
 from gateway.queue.views import oldest_received
 from gateway.store.schema import bodies, deposit_keys, events, messages
 from gateway.store.store import Store
-from gateway.testing import Behaviour, reply
+from gateway.testing import Behaviour, PostgresServer, reply
 from tests.scenario.conftest import Build
 from tests.scenario.portal_world import (
     HERE,
@@ -30,6 +30,7 @@ from tests.scenario.portal_world import (
     phrase,
     portal_settings,
     text_of,
+    words_of,
 )
 from tests.scenario.world import BODY, HOME, MX, SENDER, SUBJECT, TO, Host, World
 from tests.store.store_world import database_bytes
@@ -124,6 +125,32 @@ async def test_mail_without_a_sender_is_no_mail_for_the_portal(build: Build) -> 
     message = await world.send(sender=None)
     told = await world.wait_state(message, "dropped", "bounced")
     assert "no sender" in str(told["decision"]["passed_over"])
+
+
+async def test_the_way_is_the_same_on_postgresql(build: Build, postgres_server: PostgresServer) -> None:
+    database = postgres_server.create_database()
+    store = {"store": {"url": postgres_server.url(database)}}
+    world = await build(hosts=CLEAR, protection=PORTAL, settings={**portal_settings(expires="30d"), **store})
+    message, expires = await deposited(world), await deposited(world, "kim@good.example")
+    queue, reader = world.gateway._queue, Reader(world)
+    deposit = await reader.deposit(message)
+    session = await reader.sign_in(deposit)
+    entry = await only_entry(reader, session)
+    assert await reader.mailbox.find_typed(reader.mailbox._names.typed(message, 1), HERE) is not None
+    assert await reader.mailbox.enter_phrase(session, entry, "not these four words", HERE) is False
+    letters = await mails(world, HOME, about="access phrase", count=2)
+    (letter,) = [found for found in letters if TO in text_of(found)]
+    assert await reader.mailbox.enter_phrase(session, entry, words_of(letter), HERE) is True
+    session = await reader.session()
+    assert BODY in await content_of(reader, session, await only_entry(reader, session))
+    await operate.recall(queue, message, 1, operator="ann", reason="")
+    await operate.restore(queue, message, 1, operator="ann", reason="")
+    await operate.recall(queue, message, 1, operator="ann", reason="")
+    world.jump(31 * 86400)
+    await Keeper(queue).step()
+    await world.wait_state(expires, "expired", to="kim@good.example")
+    for gone in (message, expires):
+        assert await kept(world, gone) == {"own": False, "deposits": [], "body": False}
 
 
 # -- what a code is worth ---------------------------------------------------------------------------------------------
