@@ -182,6 +182,30 @@ async def test_the_page_says_it_all_in_a_hundred_columns(tmp_path: Path) -> None
     assert max(len(line) for line in page.splitlines()) <= 100
 
 
+@pytest.mark.parametrize(
+    ("to", "attained", "phrase", "words"),
+    [
+        ("pat@weak.example", "encrypted", True, "travels by TLS that is only encrypted, and verified is needed"),
+        ("pat@bare.example", "none", True, "travels in clear, and verified is needed"),
+    ],
+)
+async def test_the_portal_is_told_beforehand_with_what_opens_it(
+    tmp_path: Path, to: str, attained: str, *, phrase: bool, words: str
+) -> None:
+    letter = str(tmp_path / "letter.eml")
+    async with world(tmp_path) as w:
+        settings = yaml.safe_load(w.config.read_text())
+        settings["portal"] = {"url": "https://secure.clinic.example", "trusted_proxies": ["127.0.0.1/32"]}
+        w.config.write_text(yaml.safe_dump(settings))
+        found = await w.one(to, letter)
+        page = (await w.run("--from", "dr@clinic.example", "--to", to, letter)).stdout
+        assert w.nothing_sent()
+    assert (found["method"], found["outcome"]) == ("portal", "deliver")
+    assert found["portal"] == {"needs": "verified", "attained": attained, "phrase": phrase}
+    assert words in " ".join(page.split())
+    assert "four words to tell them by phone" in " ".join(page.split())
+
+
 FAULTS = [
     (["--to", "pat@good.example"], 2, "Missing option '--from'"),
     (["--from", "dr@clinic.example", "--to", "nobody"], 2, "'nobody'"),
