@@ -152,3 +152,20 @@ async def test_pages_show_their_organisation_and_its_colour(build: Build) -> Non
         assert "--brand: #1c6b52" in sheet.text
         assert sheet.answer.headers["content-type"].startswith("text/css")
         assert (await (await site.browser()).get("/colour/nocolour.css")).status == 404
+
+
+async def test_a_store_that_takes_nothing_shows_nothing_and_says_later(build: Build) -> None:
+    async with opened_site(build) as site:
+        browser = await site.browser()
+        page = await site.sign_in(browser, await site.deposited())
+        reply = (await browser.get(f"{page.path}/reply")).form("/reply")
+        landing = await browser.get(await site.deposited())
+        ask = (await (stranger := await site.browser()).get(landing.path)).form("/m/")
+        site.world.gateway._store.writer.fail("for the test")
+        seen = await browser.get(page.path)
+        assert seen.status == 503  # that it is read cannot be written down
+        assert SUBJECT.decode() not in seen.text
+        assert (await stranger.submit(ask)).status == 503
+        kept = await browser.submit(reply, text="still here")
+        assert kept.status == 503
+        assert kept.form("/reply").values["text"] == "still here"

@@ -7,10 +7,11 @@ from typing import Final
 
 from starlette.responses import Response
 
+from gateway.errors import StoreError
 from gateway.portal.mailbox import Mailbox
 from gateway.portal.pages.frame import CAME, SESSION, Reader, dress
 from gateway.portal.sessions import IDLE
-from gateway.web import Access, Visit
+from gateway.web import Access, Refused, Visit
 
 __all__ = ["IDLE_MINUTES", "ReaderGate"]
 
@@ -26,7 +27,10 @@ class ReaderGate:
     async def admit(self, visit: Visit, _access: Access) -> Reader | Response:
         """The reader, or a page that says how to become one: the same for every address."""
         cookie = visit.cookies.get(SESSION)
-        session = await self.mailbox.session(cookie)
+        try:
+            session = await self.mailbox.session(cookie)
+        except StoreError as error:
+            raise Refused(503, str(error)) from error
         if session is not None:
             return Reader(session, max(round(session.left(self.mailbox.clock.time()) / 60), 1))
         dress(visit, self.mailbox)
