@@ -336,7 +336,7 @@ async def test_the_notice_of_a_policy_names_its_rule_and_tells_no_content(build:
 
 
 async def test_methods_that_are_not_built_are_never_chosen(build: Build) -> None:
-    for method in (Method.SMIME, Method.PGP, Method.PDF, Method.PORTAL):
+    for method in (Method.SMIME, Method.PGP, Method.PDF):
         world = await build(protection={"methods": [str(method)]})
         entry = await world.bounced(await world.send())
         assert f"{method}: not available in this version" in entry["last_error"]
