@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cache
-from gettext import NullTranslations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from babel.dates import format_date
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from gateway.catalogues import SOURCE, catalogue_for
 from gateway.config.model import Settings
 from gateway.config.organisations import Organisation, organisation_of
 from gateway.mail.address import Address
@@ -32,6 +33,16 @@ __all__ = ["Face", "Mail", "about_phrase", "build_code", "build_notice", "face_o
 _TEMPLATES = Path(__file__).parent / "templates"
 _COLOUR = "#1f4e79"
 _WIDTH = 72
+
+
+def translate(text: str) -> str:
+    """Marks a text for the catalogues; it is said in the language of the mail."""
+    return text
+
+
+_NOTICE = translate("You have a secure message from %(organisation)s")
+_REMINDER = translate("Reminder: a secure message from %(organisation)s")
+_CODE = translate("Your code for %(organisation)s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +97,13 @@ def build_notice(  # noqa: PLR0917  what a notice says
     *, reminder: bool = False,
 ) -> Mail:  # fmt: skip
     """The mail that tells of a deposit; ``expires`` in epoch seconds, ``reminder`` where it is not the first."""
-    subject = (
-        f"Reminder: a secure message from {face.name}" if reminder else f"You have a secure message from {face.name}"
-    )
+    subject = _say(face, _REMINDER if reminder else _NOTICE, organisation=face.name)
     values = {
         "title": subject,
         "sender": clean_text(sender, 320),
         "link": f"{face.url}/m/{names.token(message, n)}",
         "typed": shown_typed(names.typed(message, n)),
-        "until": _day(expires),
+        "until": _day(expires, face.language),
         "reminder": reminder,
     }
     return _mail(face, "notice", subject, to, values, mail)
@@ -102,7 +111,7 @@ def build_notice(  # noqa: PLR0917  what a notice says
 
 def build_code(face: Face, to: Address, code: str, reference: str, minutes: int, mail: Stamp) -> Mail:
     """The mail with a sign-in code. The code stands in the body alone: subjects are shown on locked screens."""
-    subject = f"Your code for {face.name}"
+    subject = _say(face, _CODE, organisation=face.name)
     values = {"title": subject, "code": code, "reference": reference, "minutes": minutes}
     return _mail(face, "code", subject, to, values, mail)
 
@@ -140,14 +149,14 @@ def _environment(language: str) -> Environment:
         undefined=StrictUndefined,
         extensions=["jinja2.ext.i18n"],
     )
-    environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
+    environment.install_gettext_translations(catalogue_for(language, "gateway.portal")[1], newstyle=True)  # type: ignore[attr-defined]
     return environment
 
 
-def _translations(language: str) -> NullTranslations:
-    """The catalogue of a language; English, as it is written, where there is none."""
-    del language  # catalogues stand beside the templates once somebody has written one
-    return NullTranslations()
+def _say(face: Face, text: str, **values: str) -> str:
+    """A text of ours in the organisation's language, as far as there is a catalogue of it."""
+    _, translations = catalogue_for(face.language, "gateway.portal")
+    return str(translations.gettext(text)) % values
 
 
 def _wrapped(text: str) -> str:
@@ -188,9 +197,11 @@ def _encoded(body: str) -> str:
     return to_quoted_printable(body.replace("\r\n", "\n").replace("\n", "\r\n").encode()).decode("ascii")
 
 
-def _day(seconds: float) -> str:
+def _day(seconds: float, language: str = SOURCE) -> str:
     """A day as people write it, UTC; the last one on which all of it can be read."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%d %B %Y}".lstrip("0")
+    tag, _ = catalogue_for(language, "gateway.portal")
+    pattern = "d MMMM y" if tag == SOURCE else "long"
+    return str(format_date(datetime.fromtimestamp(seconds, UTC), pattern, locale=tag.replace("-", "_")))
 
 
 def about_phrase(recipient: str, phrase: str, expires: float, reason: str) -> tuple[str, tuple[Block, ...]]:

@@ -1,28 +1,22 @@
 """Pages from templates: escaped, strict about what is not given, in the reader's language.
 
 Templates are our own files, in the folder ``templates`` of a package. Texts stand in them in English, in
-``{% trans %}`` or ``_()``; catalogues are gettext's ``locale/LANGUAGE/LC_MESSAGES/*.po`` in the same package, read as
-they are: there is nothing to compile. For a new one ``pybabel extract -F babel.cfg -o messages.pot .`` collects the
-texts.
+``{% trans %}`` or ``_()``; their languages are those of ``gateway.catalogues``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
-from io import BytesIO
 from typing import Any
 
 from babel import Locale, UnknownLocaleError, negotiate_locale
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
-from babel.support import NullTranslations, Translations
+from babel.support import NullTranslations
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from gateway.catalogues import SOURCE, catalogues
 
 __all__ = ["Language", "Pages"]
 
-#: The language of the texts in templates.
-SOURCE = "en"
 #: Characters of Accept-Language, and languages in it, that are looked at.
 _MOST_TEXT, _MOST_LANGUAGES = 500, 20
 
@@ -42,7 +36,7 @@ class Pages:
 
     def __init__(self, packages: Sequence[str]) -> None:
         loader = ChoiceLoader([PackageLoader(package) for package in reversed(packages)])
-        self._catalogues = _catalogues(packages)
+        self._catalogues = catalogues(packages)
         self._languages = {tag: Language(tag) for tag in self._catalogues}
         self._environments = {tag: _environment(loader, found) for tag, found in self._catalogues.items()}
 
@@ -79,28 +73,6 @@ def _environment(loader: ChoiceLoader, translations: NullTranslations) -> Enviro
     )
     environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]  # i18n adds it
     return environment
-
-
-def _catalogues(packages: Sequence[str]) -> dict[str, NullTranslations]:
-    found: dict[str, NullTranslations] = {SOURCE: NullTranslations()}
-    for package in packages:
-        folder = files(package) / "locale"
-        if not folder.is_dir():
-            continue
-        for language in folder.iterdir():
-            messages = language / "LC_MESSAGES"
-            if not messages.is_dir():
-                continue
-            tag = language.name.replace("_", "-")
-            for each in messages.iterdir():
-                if each.name.endswith(".po"):
-                    compiled = BytesIO()
-                    write_mo(compiled, read_po(BytesIO(each.read_bytes()), locale=language.name))
-                    compiled.seek(0)
-                    known = found.setdefault(tag, Translations())
-                    assert isinstance(known, Translations), "English stands in the templates"
-                    known.merge(Translations(compiled))
-    return found
 
 
 def _accepted(accept: str) -> list[str]:
