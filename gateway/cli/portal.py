@@ -133,8 +133,8 @@ def _told(deposit: Deposit) -> list[str]:
         f"  state      {_state(deposit)}",
         f"  deposited  {_moment(deposit.made)}",
         "  notice     " + ("not accepted yet" if deposit.noticed is None else f"{_moment(deposit.noticed)}{attained}"),
-        f"  opened by  a code whose mail went {_way(deposit)}"
-        + (", or with the words that the sender was mailed" if deposit.phrase is not None else ""),
+        f"  opened by  a code by mail, where that goes {_way(deposit)}"
+        + ("; else with the four words that the sender was mailed" if deposit.phrase is not None else ""),
         "  read       " + ("never" if deposit.opened is None else f"first on {_moment(deposit.opened)}"),
     ]
     if deposit.recalled is not None:
@@ -146,7 +146,7 @@ def _told(deposit: Deposit) -> list[str]:
 
 
 def _way(deposit: Deposit) -> str:
-    return "any way" if str(deposit.needs) == "none" else f"by TLS that was {deposit.needs}"
+    return "any way" if str(deposit.needs) == "none" else f"by TLS that is {deposit.needs} or better"
 
 
 def _moment(seconds: float) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gateway.cli import CliContext, common_options
 from gateway.cli.access import pages, reading
+from gateway.cli.portal_words import portal_words
 from gateway.cli.words import ahead, moment, printable, terminal, wrapped
 from gateway.config.values import parse_duration
 from gateway.queue.states import LIVE, State
@@ -222,7 +223,7 @@ def _print_event(paper: _Paper, event: dict[str, Any]) -> None:
     elif kind == "claimed":
         words = f"try {data['attempt']} begins"
     else:
-        words = "; ".join(_facts(kind, data))
+        words = portal_words(kind, data) or "; ".join(_facts(kind, data))
     _event_line(paper, event, words)
 
 

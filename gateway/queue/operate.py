@@ -149,6 +149,8 @@ async def cancel(queue: Queue, message: str, n: int, *, operator: str, reason: s
     )
     if row is None:
         raise QueueError(f"there is no recipient {message}.{n}")
+    if row.state in (State.NOTICING, State.DEPOSITED):
+        raise QueueError(f"{message}.{n} lies in the portal; take it back with `gateway portal recall {message}.{n}`")
     words = "An administrator of the mail gateway cancelled the delivery."
     entry = NoticeEntry(recipient_from_row(row), "5.7.1", f"{words} {reason}".strip())
     facts = {"operator": operator, "reason": reason}

@@ -61,7 +61,7 @@ def test_list_and_show_say_who_knows_and_who_has_read(lying: Cli) -> None:
     assert TO in page
     assert f"{lying.ids['message']}.1" in page
     shown = lying.run("portal", "show", f"{lying.ids['message']}.2").stdout
-    assert "a code whose mail went by TLS that was encrypted" in shown
+    assert "a code by mail, where that goes by TLS that is encrypted or better" in shown
     assert "read       never" in shown
     assert KIM in shown
     assert TO not in shown
@@ -101,6 +101,19 @@ def test_a_recall_asks_says_what_was_seen_and_can_be_taken_back(lying: Cli) -> N
     recalled = next(event for event in trace if event["kind"] == "recalled")
     assert (recalled["data"]["reason"], recalled["data"]["read"]) == ("wrong file", False)
     assert "ops" in recalled["data"]["operator"]
+
+
+def test_the_trace_tells_it_in_words_and_what_lies_there_is_not_cancelled(lying: Cli) -> None:
+    message = lying.ids["message"]
+    lying.run("portal", "recall", f"{message}.1", "--reason", "wrong file", "--yes")
+    told = " ".join(lying.run("trace", message).stdout.split())
+    assert "noticing it lies in the portal; the notice is on its way" in told
+    assert "deposited the notice was accepted, by TLS that was verified" in told
+    assert "recalled nobody had read it; by ops; wrong file" in told
+    assert "event=" not in told
+    done = lying.run("queue", "cancel", f"{message}.2", "--yes")
+    assert done.exit_code == 1
+    assert f"take it back with `gateway portal recall {message}.2`" in done.stderr
 
 
 def test_extend_moves_the_end(lying: Cli) -> None:

@@ -61,7 +61,7 @@ def test_for_people(cli: Cli) -> None:
     assert "    allowed: tls, smime, pgp, pdf, portal; tls verified or better" in lines
     assert "    rule checked: require tls verified" in lines
     assert "    not tls: STARTTLS is not offered" in lines
-    assert "    not smime, pgp, pdf, portal: not available in this version" in lines
+    assert "    not smime, pgp, pdf: not available in this version" in lines
     assert any("attempt      1: mx1.good.example [127.0.0.2]: delivered" in line for line in lines)
     assert any(line.strip().startswith("reply 250") for line in lines)
     assert any("TLSv1.3" in line and "verified; chain: ok; name: ok" in line for line in lines)
