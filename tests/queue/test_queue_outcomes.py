@@ -17,7 +17,12 @@ from gateway.store.schema import messages, recipients
 from tests.queue.queue_world import World, attempt
 from tests.store.store_world import body_files, count, files_of
 
-OUTCOMES = [event for (state, event) in TABLE if state is State.DELIVERING and event is not StateEvent.LOST]
+#: How an attempt can end; what becomes of a deposit is the portal's to test.
+OUTCOMES = [
+    event
+    for (state, event) in TABLE
+    if state is State.DELIVERING and event not in (StateEvent.LOST, StateEvent.DEPOSIT)
+]
 
 
 async def notice(here: World, claim: Claim, action: Action = Action.FAILED) -> list[NewMessage]:

@@ -50,8 +50,9 @@ async def test_definite_with_nothing_left_bounces_naming_the_reason_of_each_meth
     entry = await world.bounced(message)
     assert entry["last_error"].startswith("5.7.10 ")
     assert "tls: STARTTLS is not offered" in entry["last_error"]
-    for method in ("smime", "pgp", "pdf", "portal"):
+    for method in ("smime", "pgp", "pdf"):
         assert f"{method}: not available in this version" in entry["last_error"]
+    assert "portal: no portal is set up" in entry["last_error"]
     world.nothing_sent_to(MX)
     (notice,) = await world.notices(message)
     text = notice.raw.decode()

@@ -200,6 +200,8 @@ async def stand(
     )
     await server.start([listening])
     port = listening.getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
-        yield Stand(server, port, counts, client)
-    await server.stop()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+            yield Stand(server, port, counts, client)
+    finally:
+        await server.stop()
