@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(600)]
 
 _ROOT = Path(__file__).parents[2]
 #: The more of it is done the fewer.
-POINTS = [1, 2, 3, 5, 8, 13, 21, 34, 55, 80, 120, 170, 240, 340, 480]
+POINTS = [1, 2, 3, 5, 8, 13, 21, 34, 80, 170, 340]
 
 
 def killed_in(source: Path, work: Path, *verb: str) -> list[Path]:

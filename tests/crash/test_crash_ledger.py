@@ -41,7 +41,7 @@ class Kills:
 def test_nothing_answered_250_is_lost_over_kills_at_random_moments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted, seed = int(budget("KILLS", 24)), int(budget("SEED", 20260229))
+    wanted, seed = int(budget("KILLS", 18)), int(budget("SEED", 20260229))
     chance = random.Random(seed)
     begun = time.monotonic()
     with scene(tmp_path, share=0.3, seed=seed, settings={"workers": 2}) as stage:

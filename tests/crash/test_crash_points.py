@@ -59,7 +59,7 @@ def points(*, all_of_them: bool) -> Iterator[int]:
 def test_at_every_crash_point_of_the_accept_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kinds: tuple[str, ...], *, large: bool
 ) -> None:
-    seconds = budget("SECONDS", 90)
+    seconds = budget("SECONDS", 60)
     deadline = time.monotonic() + seconds
     tally = Tally()
     with scene(tmp_path, settings={"workers": 2}) as stage:

@@ -27,7 +27,7 @@ POLICY = {"version": 1, "protection": {"methods": ["portal"]}}
 def test_what_lies_in_the_portal_survives_kills_at_random_moments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted, seed = int(budget("PORTAL_KILLS", 8)), int(budget("SEED", 20260301))
+    wanted, seed = int(budget("PORTAL_KILLS", 6)), int(budget("SEED", 20260301))
     begun = time.monotonic()
     place = f"127.0.0.1:{free_port()}"
     settings = {"workers": 2, "portal": {"url": f"http://{place}", "listen": place}}

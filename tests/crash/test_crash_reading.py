@@ -114,7 +114,7 @@ async def looked_at(client: httpx.AsyncClient, id_: str) -> str:
 async def test_what_was_seen_is_written_down_whenever_the_kill_comes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted, chance = int(budget("READ_KILLS", 4)), random.Random(int(budget("SEED", 20260302)))
+    wanted, chance = int(budget("READ_KILLS", 3)), random.Random(int(budget("SEED", 20260302)))
     saw = 0
     async with clinic(tmp_path) as here:
         await here.start()
