@@ -20,7 +20,8 @@ def portal_words(kind: str, data: Data) -> str:
 
 
 def _who(data: Data) -> list[str]:
-    return [f"by {data['operator']}"] * ("operator" in data) + [data["reason"]] * bool(data.get("reason"))
+    by, reason = data.get("operator"), data.get("reason")
+    return [part for part in (f"by {by}" if by else "", reason) if part]
 
 
 def _way(assurance: str) -> str:
@@ -40,7 +41,7 @@ _WORDS: Final[Mapping[tuple[str, str], Callable[[Data], str]]] = MappingProxyTyp
         ("noticing", "deposit"): lambda _: "it lies in the portal; the notice is on its way",
         ("deposited", "noticed"): lambda data: f"the notice was accepted, {_way(data['assurance'])}",
         ("deposited", "restore"): lambda data: "; ".join(["the recall was taken back", *_who(data)]),
-        ("restored", ""): lambda data: "; ".join(["the recall was taken back", *_who(data)]),
+        ("recall_undone", ""): lambda data: "; ".join(["the recall was taken back", *_who(data)]),
         ("recalled", "recall"): _recalled,
         ("recalled", ""): _recalled,
         ("extended", ""): lambda data: "; ".join([f"until {moment(data['until'])}", *_who(data)]),

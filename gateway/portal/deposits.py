@@ -369,7 +369,7 @@ def restore(transaction: Transaction, message: str, n: int, facts: dict[str, Any
     if deposit.state is State.RECALLED:
         change(transaction, deposit, StateEvent.RESTORE, facts)
     else:
-        transaction.event("restored", facts, message=message, n=n)
+        transaction.event("recall_undone", facts, message=message, n=n)
     return deposit
 
 

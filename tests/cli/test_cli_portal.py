@@ -111,6 +111,8 @@ def test_the_trace_tells_it_in_words_and_what_lies_there_is_not_cancelled(lying:
     assert "deposited the notice was accepted, by TLS that was verified" in told
     assert "recalled nobody had read it; by ops; wrong file" in told
     assert "event=" not in told
+    lying.run("portal", "restore", f"{message}.1", "--yes")
+    assert "deposited the recall was taken back; by ops" in " ".join(lying.run("trace", message).stdout.split())
     done = lying.run("queue", "cancel", f"{message}.2", "--yes")
     assert done.exit_code == 1
     assert f"take it back with `gateway portal recall {message}.2`" in done.stderr
