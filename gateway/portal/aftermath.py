@@ -207,7 +207,8 @@ def make_phrase(
     text = about_phrase(deposit.address, phrase, deposit.expires, reason)
     sender = Address.parse(deposit.sender)
     now = transaction.now
-    for letter in letters(store, settings, now, [sender], text, about="phrase", connector=deposit.connector):
+    home = deposit.connector
+    for letter in letters(store, settings, now, [sender], text, about="phrase", connector=home, confidential=True):
         insert_message(transaction, store, letter, expire=settings.delivery.retry.expire)
 
 

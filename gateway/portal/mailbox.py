@@ -336,7 +336,7 @@ class Mailbox:
         to = writer.reply.to
         recipient = Recipient(to, frozenset({Notify.NEVER}))
         envelope = Envelope(None, (recipient,), deposit.connector, "", settings.hostname, smtputf8=not to.is_ascii)
-        requirement = return_requirement(settings, deposit.connector)
+        requirement = return_requirement(settings, deposit.connector, confidential=True)
         new = NewMessage(
             message=Message(body.message, writer.reply.now, envelope, body.size, body.digest, Kind.ORDINARY),
             body=body,

@@ -29,10 +29,16 @@ def new_id(now: float) -> str:
     return uuid7(now, os.urandom(10))
 
 
-def return_requirement(settings: Settings, connector: str) -> Requirement:
-    """The protection of mail back to a connector's senders."""
+def return_requirement(settings: Settings, connector: str, *, confidential: bool = False) -> Requirement:
+    """The protection of mail back to a connector's senders.
+
+    ``confidential``: it says what nobody else may read, such as a reply or an access phrase; then it is encrypted also
+    where the way back asks for nothing.
+    """
     route = next((known.return_route for known in settings.connectors if known.name == connector), None)
     if route is not None and route.tls is Assurance.NONE:
+        if confidential:
+            return Requirement(methods=frozenset({Method.TLS}), tls=Assurance.ENCRYPTED, digest="system")
         return Requirement(methods=frozenset({Method.PLAIN}), tls=Assurance.NONE, digest="system")
     level = Assurance.ENCRYPTED if route is None else route.tls
     return Requirement(methods=frozenset({Method.TLS}), tls=level, digest="system")
@@ -57,12 +63,13 @@ def system_message(
     eight_bit: bool,
     parent: str | None,
     facts: dict[str, str],
+    confidential: bool = False,
 ) -> NewMessage:
     """A message of our own, ready for a transaction. ``connector`` says whose way back it takes.
 
     ``parent`` is the message that it is about; None where it is about none: then nobody is alarmed when it is lost.
     """
-    requirement = return_requirement(settings, connector)
+    requirement = return_requirement(settings, connector, confidential=confidential)
     recipients = tuple(Recipient(address, frozenset({Notify.NEVER})) for address in to)
     envelope = Envelope(
         sender=None,
@@ -94,8 +101,12 @@ def letters(
     about: str,
     parent: str | None = None,
     connector: str | None = None,
+    confidential: bool = False,
 ) -> Iterator[NewMessage]:
-    """The same letter for each way home; ``about`` goes into its event. ``connector``: this way and no other."""
+    """The same letter for each way home; ``about`` goes into its event. ``connector``: this way and no other.
+
+    ``confidential``: see :func:`return_requirement`.
+    """
     subject, blocks = text
     ways: dict[str, list[Address]] = {}
     for address in to:
@@ -113,4 +124,5 @@ def letters(
             eight_bit=not data.isascii(),
             parent=parent,
             facts={"letter": about},
+            confidential=confidential,
         )

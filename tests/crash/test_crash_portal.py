@@ -16,8 +16,8 @@ import pytest
 
 from gateway.testing.net import free_port
 from tests.crash.ledger import Load
-from tests.crash.scene import budget, scene
-from tests.crash.test_crash_ledger import drain, kill_again_and_again, recipients
+from tests.crash.scene import Scene, budget, scene
+from tests.crash.test_crash_ledger import drain, kill_again_and_again, marks, recipients
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("crash"), pytest.mark.timeout(3600)]
 
@@ -44,6 +44,7 @@ def test_what_lies_in_the_portal_survives_kills_at_random_moments(
         told = recipients(stage)
         arrived = Counter(token for token, _ in stage.record.deliveries())
         listed = stage.gateway.portal_list()
+        marked = possible_duplicates(stage)
         stage.gateway.stop()
     lying = {entry["recipient"].partition("@")[0]: entry for entry in listed}
     twice = {token: copies - 1 for token, copies in arrived.items() if copies > 1}
@@ -59,3 +60,15 @@ def test_what_lies_in_the_portal_survives_kills_at_random_moments(
     assert {told[token]["state"] for token in taken} == {"deposited"}
     assert {token for token in taken if not lying[token]["content"]} == set()
     assert set(taken) <= set(arrived), "in the portal, and nobody was told"
+    assert {token: (more, marked[token]) for token, more in twice.items() if more > marked[token]} == {}, (
+        "told twice, and nobody counted it (P3)"
+    )
+
+
+def possible_duplicates(stage: Scene) -> Counter[str]:
+    """How often each token's notices may have arrived once more, by what the trace says of all messages."""
+    found: Counter[str] = Counter()
+    for message in stage.gateway.trace("--since", "1h"):
+        for entry in message["recipients"]:
+            found[entry["recipient"].partition("@")[0]] += marks(entry)
+    return found

@@ -192,8 +192,9 @@ def sees_what_it_needs(installed: Installed) -> None:
     assert touch("/var/lib/gateway/x").returncode == 0
     for path in ("/etc/x", "/etc/gateway/gateway.yaml", "/opt/gateway/x", "/var/log/x", "/var/lib/x"):
         assert "Read-only file system" in touch(path).stderr, path
-    assert list(Path(f"/proc/{main}/root/home").iterdir()) == []
-    data = {each.name for each in Path(f"/proc/{main}/root/var/lib/gateway").iterdir()}
+    root = Path("/proc") / str(main) / "root"  # as the unit sees it
+    assert list((root / "home").iterdir()) == []
+    data = {each.name for each in (root / "var" / "lib" / "gateway").iterdir()}
     assert data >= {"queue.db", "run"}
     assert "kek.key" not in data  # it came as a credential
 

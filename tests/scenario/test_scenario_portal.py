@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -431,6 +432,33 @@ async def test_a_reply_reaches_the_sender_threaded_and_from_our_own_domain(build
     assert answer["In-Reply-To"] == "<m1@clinic.example>"
     assert answer["References"].split() == ["<m0@clinic.example>", "<m1@clinic.example>"]
     assert text_of(answer) == "Thank you!\nPat ✓\n"
+
+
+@pytest.mark.parametrize("certificate", ["good", None])
+async def test_words_and_replies_go_home_encrypted_though_the_way_back_asks_for_nothing(
+    build: Build, certificate: str | None
+) -> None:
+    way_back = {"return_route": {"host": HOME, "port": "PORT", "tls": "none"}}
+    hosts = {**CLEAR, HOME: Host(certificate=certificate)}
+    world = await build(hosts=hosts, connector=way_back, protection=PORTAL, settings=portal_settings())
+    await deposited(world)
+    reader = Reader(world)
+    deposit = await reader.landing()
+    assert deposit is not None
+    session = await reader.sign_in(deposit)
+    entry = replace(await only_entry(reader, session), open=True)
+    writer = reader.mailbox.begin_reply(entry, "s", "", "")
+    await writer.begin("a reply for the sender alone")
+    await reader.mailbox.send_reply(session, entry, writer)
+    if certificate is not None:
+        await phrase(world)
+        await mails(world, HOME, about="a reply for the sender alone")
+        assert all(found.tls is not None for found in world.peers[HOME].messages)
+        return
+    for letter in await world.all_ids():
+        for told in (await world.settled(letter)) if letter != deposit.message else []:
+            assert told["recipient"] == TO or told["state"] == "dropped"
+    assert world.peers[HOME].messages == []
 
 
 # -- nothing stays ----------------------------------------------------------------------------------------------------
